@@ -1,0 +1,148 @@
+"""A feature cache: a folder per recipe, one part file per work unit, merged into one file when all units are there.
+
+    FOLDER/recipe.json        what it was made with
+    FOLDER/parts/00000012-9f3a1c07.h5   one finished unit; a killed run loses at most the unit in flight
+    FOLDER/cache.h5           all parts as one table, contiguous, read by memory map
+
+Rows are found by sample name; a clip that failed has a row too, with the reason in `failure`.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from .recipe import FORMAT, Recipe, differences, read_recipe
+from .table import Column, Columns, concatenate, damaged_rows, read_table, write_atomic, write_table
+
+LIBRARIES = ("mmcl", "numpy", "opencv-python", "pillow", "torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An opened cache: its recipe and its columns, row by row, found by name."""
+
+    folder: Path
+    recipe: Recipe
+    columns: Mapping[str, Column]
+
+    @cached_property
+    def names(self) -> list[str]:
+        return np.char.decode(self.columns["name"], "utf-8").tolist()
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.names)}
+
+    @cached_property
+    def failures(self) -> dict[str, str]:
+        """Why a clip has no features, by name; empty where all went well."""
+        reasons = np.char.decode(self.columns["failure"], "utf-8", "replace").tolist()
+        return {name: reason for name, reason in zip(self.names, reasons, strict=True) if reason}
+
+    def array(self, column: str) -> np.ndarray:
+        """A fixed column; ValueError where the cache has none of that name."""
+        found = self.columns.get(column)
+        if not isinstance(found, np.ndarray):
+            raise ValueError(f"{self.folder}: no column {column!r}; it has {', '.join(sorted(self.columns))}")
+        return found
+
+
+def create_cache(root: Path, recipe: Recipe) -> Path:
+    """The folder of this recipe under `root`, made if need be; ValueError where another recipe lies in it."""
+    folder = root / recipe.kind / recipe.key
+    (folder / "parts").mkdir(parents=True, exist_ok=True)
+    path = folder / "recipe.json"
+    if not path.exists():
+        text = json.dumps(recipe.as_dict(), indent=1, sort_keys=True)
+        write_atomic(path, lambda aside: _write_text(aside, text))
+    found = read_recipe(folder)
+    if found.key != recipe.key:
+        raise ValueError(f"{folder}: made with another recipe, and nothing is mixed\n{differences(found, recipe)}")
+    return folder
+
+
+def find_caches(root: Path, kind: str) -> list[Path]:
+    """The folders of all caches of a kind under a data set's folder."""
+    return sorted(path.parent for path in (root / kind).glob("*/recipe.json"))
+
+
+def done_names(folder: Path) -> set[str]:
+    """The names that have a row already, in the merged file or in a part."""
+    return {name for source in _sources(folder) for name in _names(source)}
+
+
+def write_part(folder: Path, unit: int, names: Sequence[str], failures: Sequence[str], columns: Columns) -> None:
+    """Write one finished unit; `failures` holds a reason a row, empty where it went well."""
+    text = [name.encode() for name in names]
+    reasons = np.array([reason.encode()[:400] for reason in failures], "S400")
+    path = folder / "parts" / f"{unit:08d}-{zlib.crc32(b'/'.join(text)):08x}.h5"
+    attributes = {"key": read_recipe(folder).key, "format": FORMAT, "libraries": json.dumps(library_versions())}
+    write_table(path, {**columns, "name": np.array(text), "failure": reasons}, attributes)
+
+
+def merge(folder: Path) -> Rows:
+    """One table out of all parts; the parts go once it is safely there."""
+    sources, seen, keep = _sources(folder), set[str](), []
+    for source in sources:
+        names = _names(source)
+        keep.append(np.array([row for row, name in enumerate(names) if name not in seen], int))
+        seen.update(names)
+    parts = [source for source in sources if source.parent.name == "parts"]
+    if parts:
+        attributes = {"key": read_recipe(folder).key, "format": FORMAT, "libraries": _merged_libraries(sources)}
+        concatenate(folder / "cache.h5", sources, keep, attributes)
+    for part in parts:
+        part.unlink()
+    return open_cache(folder)
+
+
+def open_cache(folder: Path) -> Rows:
+    """A merged cache, checked against its recipe's key; ValueError where it is unfinished or another's."""
+    recipe, path = read_recipe(folder), folder / "cache.h5"
+    if not path.exists():
+        raise ValueError(f"{folder}: not finished; run the same `mmcl extract-features` again, it resumes")
+    columns, attributes = read_table(path)
+    if attributes.get("key") != recipe.key:
+        raise ValueError(f"{path}: belongs to recipe {attributes.get('key')}, recipe.json beside it is {recipe.key}")
+    return Rows(folder, recipe, columns)
+
+
+def is_merged(folder: Path) -> bool:
+    return (folder / "cache.h5").exists() and not any((folder / "parts").glob("*.h5"))
+
+
+def verify(folder: Path) -> list[str]:
+    """The names of rows whose contents no longer fit their checksum."""
+    names = open_cache(folder).names
+    return [names[row] for row in damaged_rows(folder / "cache.h5")]
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of the libraries that can change a feature's last digits."""
+    return {name: version(name) for name in LIBRARIES}
+
+
+def _merged_libraries(sources: Sequence[Path]) -> str:
+    found = {str(read_table(source)[1]["libraries"]) for source in sources}
+    return found.pop() if len(found) == 1 else json.dumps({"mixed": sorted(found)})
+
+
+def _sources(folder: Path) -> list[Path]:
+    merged = folder / "cache.h5"
+    return ([merged] if merged.exists() else []) + sorted((folder / "parts").glob("*.h5"))
+
+
+def _names(source: Path) -> list[str]:
+    return np.char.decode(read_table(source)[0]["name"], "utf-8").tolist()
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text)
