@@ -87,10 +87,8 @@ class Skeletons:
     @property
     def digest(self) -> str:
         """Twelve hex digits that change with any clip, label or split."""
-        sha = hashlib.sha256(_meta(self).encode())
-        for array in (checksums(_columns(self)),):
-            sha.update(array.tobytes())
-        return sha.hexdigest()[:12]
+        contents = checksums(_columns(self)).tobytes()
+        return hashlib.sha256(_meta(self).encode() + contents).hexdigest()[:12]
 
     def rows(self, split: str, part: int) -> np.ndarray:
         """The rows of one part (TRAIN or TEST) of a split; ValueError with the choices for an unknown name."""

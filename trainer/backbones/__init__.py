@@ -1,0 +1,27 @@
+"""Skeleton networks behind one interface: clips [N, C, T, V, M] in, one feature a clip [N, feature_dim] out."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from ...cache.skeletons import Layout
+from .ctrgcn import CTRGCN
+
+
+class Backbone(Protocol):
+    """`feature_dim` is the D of the feature [N, D] that the network makes of skeletons [N, C, T, V, M]."""
+
+    feature_dim: int
+
+    def __call__(self, skeletons: Tensor) -> Tensor: ...
+
+
+class BuildBackbone(Protocol):
+    """Builds the network for a layout and a number of body slots, `width` channels in its first blocks."""
+
+    def __call__(self, layout: Layout, bodies: int, width: int) -> nn.Module: ...
+
+
+BACKBONES: dict[str, BuildBackbone] = {"ctrgcn": CTRGCN}

@@ -1,0 +1,82 @@
+"""One's own data: RAW/samples.csv with a line a clip.
+
+Columns: name, label (the class's name), skeleton (a .npy file, [frames, V, 3] or [bodies, frames, V, 3], metres);
+and any of subject (a number), split (train or test), video. Paths are relative to RAW. The layout follows from V:
+20 joints are Kinect v1, 25 are Kinect v2. A `split` column gives the split `given`; subjects give `xsub`, in which
+every second subject tests.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ...cache.skeletons import OUT, TEST, TRAIN
+from ..layouts import KINECT_V1, KINECT_V2
+from ..prepare import RawClip, SplitRule
+
+_NEEDED = ("name", "label", "skeleton")
+_SIDES = {"train": TRAIN, "test": TEST, "": OUT}
+
+
+class Folder:
+    def __init__(self, raw: Path) -> None:
+        if not raw.exists():
+            raise FileNotFoundError(f"{raw}: no such folder; give the folder that holds samples.csv")
+        if not (raw / "samples.csv").is_file():
+            raise ValueError(f"{raw}: holds no samples.csv (columns {', '.join(_NEEDED)}, and any of subject, split, video)")
+        self._raw = raw
+        self._rows = _read_rows(raw / "samples.csv")
+        self.classes = sorted({row["label"] for row in self._rows.values()})
+        self.splits = _splits(self._rows)
+
+    @cached_property
+    def layout(self):
+        first = next((path for path in self.files() if path.is_file()), None)
+        joints = np.load(first, allow_pickle=False, mmap_mode="r").shape[-2] if first else 0
+        for layout in (KINECT_V1, KINECT_V2):
+            if len(layout.joints) == joints:
+                return layout
+        raise ValueError(f"{first}: {joints} joints; known are 20 (Kinect v1) and 25 (Kinect v2)")
+
+    def files(self) -> list[Path]:
+        return list(self._rows)
+
+    def read(self, path: Path) -> RawClip:
+        row = self._rows[path]
+        joints = np.load(path, allow_pickle=False).astype(np.float32)
+        label = list(self.classes).index(row["label"])
+        columns = {"subject": int(row["subject"])} if row.get("subject") else {}
+        return RawClip(row["name"], label, joints if joints.ndim == 4 else joints[None], columns)
+
+
+def _read_rows(table: Path) -> dict[Path, Mapping[str, str]]:
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        raise ValueError(f"{table}: no rows")
+    missing = [column for column in _NEEDED if column not in rows[0]]
+    if missing:
+        raise ValueError(f"{table}: column {', '.join(missing)} missing; found {', '.join(rows[0])}")
+    wrong = {row.get("split") or "" for row in rows} - set(_SIDES)
+    if wrong:
+        raise ValueError(f"{table}: split {', '.join(sorted(wrong))}; allowed are train, test or nothing")
+    return {table.parent / row["skeleton"]: row for row in rows}
+
+
+def _splits(rows: Mapping[Path, Mapping[str, str]]) -> dict[str, SplitRule]:
+    splits = {}
+    given = {row["name"]: _SIDES[row.get("split") or ""] for row in rows.values()}
+    if any(given.values()):
+        splits["given"] = SplitRule(lambda clip: given[clip.name])
+    subjects = sorted({int(row["subject"]) for row in rows.values() if row.get("subject")})
+    if len(subjects) > 1:
+        testing = set(subjects[1::2])
+        splits["xsub"] = SplitRule(lambda clip: TEST if clip.columns.get("subject") in testing else TRAIN)
+    if not splits:
+        raise ValueError("samples.csv names neither a split nor subjects; add one of these columns")
+    return splits
