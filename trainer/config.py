@@ -1,0 +1,160 @@
+"""One frozen config: a TOML file and `--set` fill it, unknown keys are refused with the nearest name."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_type_hints
+
+STREAMS = ("joint", "bone", "joint-motion", "bone-motion")
+SHIPPED = Path(__file__).parent / "configs"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a training run, beside its data and its feature caches."""
+
+    split: str = "xsub"  # a split that the skeleton cache names
+    stream: str = "joint"  # what the network sees: joint, bone, joint-motion, bone-motion
+    backbone: str = "ctrgcn"
+    width: int = 64  # channels of the first blocks; 64 in the papers
+
+    sampling: str = "crop"  # crop: a stretch of the clip resized to the window; random: frames drawn from all of it
+    window: int = 64  # frames the network sees
+    crop: float = 0.5  # training: shortest stretch, as a share of the clip
+    crop_frames: int = 64  # training: shortest stretch, in frames (at most the clip)
+    test_crop: float = 0.95  # evaluation: centre stretch
+    rotation: tuple[float, float, float] = (17.2, 17.2, 17.2)  # largest random rotation about x, y, z; degrees
+    centre: bool = True  # move the clip so that the middle spine of its first frame is the origin
+    minmax: bool = False  # scale each axis of the clip to [-1, 1]
+
+    batch: int = 64
+    epochs: int = 110
+    repeat: int = 1  # passes over the training clips an epoch
+    lr: float = 0.1
+    warmup: int = 5  # epochs of linear warm-up
+    milestones: tuple[int, ...] = (90, 100)  # epochs from which the rate is a tenth, a hundredth, ...
+    momentum: float = 0.9
+    weight_decay: float = 4e-4
+    seed: int = 1
+
+    align_weight: float = 0.1  # lambda of L_c, feature alignment
+    refine_weight: float = 0.2  # lambda of L_R, feature refinement
+    temperature: float = 0.4  # tau of L_c
+
+    validation: str = ""  # training subjects held out ("3,7"), or a share of them ("0.2"); the best epoch on them is kept
+    select_on_test: bool = False  # keep the best epoch on the test split; labelled in every output
+    allow_missing: bool = False  # train clips without features on the classification loss only
+
+    def __post_init__(self) -> None:
+        _one_of("stream", self.stream, STREAMS)
+        _one_of("sampling", self.sampling, ("crop", "random"))
+        for name in ("window", "batch", "epochs", "repeat", "width"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("lr", "temperature"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be above 0")
+        for name in ("warmup", "seed", "align_weight", "refine_weight", "weight_decay"):
+            _at_least(name, getattr(self, name), 0)
+        for name in ("crop", "test_crop"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: a share in (0, 1]")
+        if len(self.rotation) != 3:
+            raise ValueError(f"rotation = {list(self.rotation)}: three angles in degrees, about x, y and z")
+        if self.validation and self.select_on_test:
+            raise ValueError("validation and select_on_test: one split chooses the epoch, not two")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The entries of a TOML file, checked against Config; ValueError names the file and what is wrong in it."""
+    try:
+        return _checked(tomllib.loads(path.read_text()), str(path))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such config; shipped are {', '.join(shipped_names())}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not TOML ({error})") from error
+
+
+def parse_setting(text: str) -> dict[str, Any]:
+    """`key=value` of --set; the value as TOML writes it, a bare word is a string."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--set {text}: wanted key=value, such as epochs=20")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    return _checked({key.strip(): parsed}, f"--set {text}")
+
+
+def shipped_names() -> list[str]:
+    return sorted(path.stem for path in SHIPPED.glob("*.toml"))
+
+
+def shipped_config(dataset: str) -> Path:
+    """The shipped config of a data set, or the one for data that we do not know."""
+    path = SHIPPED / f"{dataset}.toml"
+    return path if path.is_file() else SHIPPED / "default.toml"
+
+
+def make_config(path: Path, settings: Sequence[Mapping[str, Any]], *, clips: int) -> Config:
+    """The config of a file with `settings` on top.
+
+    The file for unknown data gets a batch of at most an eighth of the `clips` trained on: a batch norm over half of a
+    small data set, eight steps an epoch at least.
+    """
+    entries = read_config(path)
+    if path == SHIPPED / "default.toml":
+        entries["batch"] = max(2, min(entries.get("batch", Config.batch), clips // 8))
+    for setting in settings:
+        entries |= setting
+    return Config(**entries)
+
+
+def as_dict(config: Config) -> dict[str, Any]:
+    """JSON-able, in the order of the fields."""
+    values = {field.name: getattr(config, field.name) for field in fields(config)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def from_dict(found: Mapping[str, Any], where: str) -> Config:
+    return Config(**_checked(found, where))
+
+
+def _checked(entries: Mapping[str, Any], where: str) -> dict[str, Any]:
+    types = get_type_hints(Config)
+    checked = {}
+    for name, value in entries.items():
+        if name not in types:
+            near = get_close_matches(name, types, 1)
+            hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(types)}"
+            raise ValueError(f"{where}: no such key {name!r}{hint}")
+        checked[name] = _as_type(name, value, types[name], where)
+    return checked
+
+
+def _as_type(name: str, value: Any, wanted: Any, where: str) -> Any:
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if wanted in (int, float, str, bool):
+        if type(value) is wanted:
+            return value
+        if wanted is str and isinstance(value, int | float):  # --set validation=0.2
+            return str(value)
+    elif isinstance(value, list | tuple) and all(isinstance(v, int | float) for v in value):
+        return tuple(value)
+    readable = wanted.__name__ if wanted in (int, float, str, bool) else "a list of numbers"
+    raise ValueError(f"{where}: {name} = {value!r}, wanted {readable}")
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} = {value!r}: allowed are {', '.join(allowed)}")
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if value < least:
+        raise ValueError(f"{name} = {value}: must be at least {least}")

@@ -1,0 +1,29 @@
+"""The confusion matrix as a picture that can be read at 10 and at 120 classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def draw_confusion(path: Path, confusion: np.ndarray, classes: tuple[str, ...], title: str) -> None:
+    """Rows are true classes, columns what they were called; shades are shares of the row, counts stand in the cells."""
+    size = max(5.0, 0.33 * len(classes) + 2.5)
+    figure = Figure(figsize=(size, size), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    ticks = np.arange(len(classes))
+    axes.set_xticks(ticks, classes, rotation=90, fontsize=8)
+    axes.set_yticks(ticks, classes, fontsize=8)
+    axes.set_xlabel("called")
+    axes.set_ylabel("true")
+    axes.set_title(title, fontsize=9, wrap=True)
+    for row, column in zip(*np.nonzero(confusion), strict=True):
+        dark = share[row, column] > 0.5
+        axes.text(column, row, str(confusion[row, column]), ha="center", va="center", fontsize=7, color="w" if dark else "k")
+    figure.savefig(path, dpi=110)

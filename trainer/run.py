@@ -1,0 +1,96 @@
+"""A run's folder: what it was made of, its weights, its state, its metrics.
+
+    run.json             config, data, split, classes, layout, feature keys, missing clips, versions
+    model.safetensors    the network, skeletons only
+    heads.safetensors    FAM, FRM and their feature statistics
+    state.pt             what resuming needs: weights, optimizer, epoch, metrics
+    metrics.csv          a line an epoch
+    log.txt              what was printed
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..cache.skeletons import Layout
+from ..cache.table import write_atomic
+from .config import Config, as_dict, from_dict
+from .model import SkeletonClassifier, build_model
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that evaluation and a resume need to know; `slots` is M, the bodies the network has room for."""
+
+    config: Config
+    dataset: str
+    data: str
+    skeletons: str
+    classes: tuple[str, ...]
+    layout: Layout
+    slots: int
+    body_rule: str
+    train_clips: int
+    held_out_clips: int
+    rgb: Mapping[str, Any] | None
+    text: Mapping[str, Any] | None
+    missing: Mapping[str, list[str]]
+    versions: Mapping[str, str]
+
+    @property
+    def selection(self) -> str:
+        """How the kept epoch was chosen, in words for every output."""
+        if self.config.select_on_test:
+            return "best epoch CHOSEN ON THE TEST SET"
+        return f"best epoch on held-out {self.config.validation}" if self.config.validation else "last epoch"
+
+    def build(self) -> SkeletonClassifier:
+        return build_model(
+            self.config.backbone, self.layout, bodies=self.slots, width=self.config.width, classes=len(self.classes)
+        )
+
+
+def write_run(folder: Path, run: Run) -> None:
+    found = {name: getattr(run, name) for name in run.__dataclass_fields__}
+    found |= {"config": as_dict(run.config), "layout": asdict(run.layout)}
+    text = json.dumps(found, indent=1)
+    write_atomic(folder / "run.json", lambda path: _write_text(path, text))
+
+
+def read_run(folder: Path) -> Run:
+    """The run in a folder; FileNotFoundError or ValueError where there is none."""
+    path = folder / "run.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{folder}: no run here (run.json is missing); train one with `mmcl train`")
+    try:
+        found = json.loads(path.read_text())
+        found["config"] = from_dict(found["config"], str(path))
+        found["layout"] = Layout.from_dict(found["layout"])
+        found["classes"] = tuple(found["classes"])
+        return Run(**found)
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a run ({error})") from error
+
+
+def refuse_other(folder: Path, run: Run) -> None:
+    """ValueError, with what differs, where the run in `folder` is not this one."""
+    found = read_run(folder)
+    same = replace(found, versions=run.versions, data=run.data)
+    if same == run:
+        return
+    old, new = _flat(same), _flat(run)
+    lines = [f"  {name}: there {old[name]}, asked {new[name]}" for name in new if old[name] != new[name]]
+    raise ValueError(f"{folder}: holds another run; give another --out\n" + "\n".join(lines))
+
+
+def _flat(run: Run) -> dict[str, Any]:
+    outer = {name: getattr(run, name) for name in run.__dataclass_fields__ if name not in ("config", "layout", "classes")}
+    return {**as_dict(run.config), **outer, "layout": run.layout.name, "classes": len(run.classes)}
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text)

@@ -1,0 +1,38 @@
+"""Scores of clips from skeletons alone, batch after batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .config import Config
+from .model import SkeletonClassifier
+from .skeleton import Body, Packed, batch
+
+BATCH = 64
+
+
+def score(
+    model: SkeletonClassifier,
+    packed: Packed,
+    rows: np.ndarray,
+    *,
+    body: Body,
+    config: Config,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Tensor:
+    """S_M of the clips in `rows`, without augmentation, float32 [rows, K] on the CPU. Leaves the model in eval mode."""
+    model.eval()
+    found = []
+    with torch.inference_mode():
+        for chunk in torch.as_tensor(rows, device=packed.start.device).split(BATCH):
+            found.append(model(batch(packed, chunk, body, config, None)).scores.float().cpu())
+            progress(sum(map(len, found)), len(rows))
+    return torch.cat(found)
+
+
+def top1(scores: Tensor, labels: np.ndarray) -> float:
+    return float((scores.argmax(1).numpy() == labels).mean())

@@ -1,0 +1,259 @@
+"""Stage two: a skeleton network trained against cached features. Knows no raw file and no big model."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from ..cache.skeletons import TEST, Skeletons, read_skeletons
+from .checkpoint import EpochMetrics, State, load_state, save_state, save_weights, weights_of
+from .config import Config
+from .model import SkeletonClassifier
+from .objective import Heads, Losses, Teachers, build_heads, losses, stacked, teachers_of
+from .run import Run, refuse_other, write_run
+from .samples import Features, Split, load_features, split_rows
+from .scoring import score, top1
+from .skeleton import Body, Packed, batch, body_of, draw, pack
+
+OnStep = Callable[[int, int], None]  # steps done, steps in all
+OnEpoch = Callable[[EpochMetrics], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What `mmcl train` was asked for: a data set's folder, where to write, the config, the chosen caches."""
+
+    data: Path
+    out: Path
+    config: Config
+    rgb: Path | None
+    text: Path | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job after everything that can be refused has been checked; nothing is written yet."""
+
+    run: Run
+    skeletons: Skeletons
+    split: Split
+    rgb: Features | None
+    text: Features | None
+
+
+class Materials(NamedTuple):
+    """The data set on the device."""
+
+    packed: Packed
+    labels: Tensor
+    body: Body
+    rgb: Features | None
+    text: Features | None
+
+
+@dataclass(frozen=True)
+class Training:
+    """What one epoch works on."""
+
+    config: Config
+    accelerator: Accelerator
+    model: SkeletonClassifier
+    heads: Heads
+    optimizer: torch.optim.Optimizer
+    materials: Materials
+
+    @property
+    def modules(self) -> dict[str, torch.nn.Module]:
+        return {"model": self.model, "heads": self.heads}
+
+
+def plan(job: Job) -> Plan:
+    """Join everything by name and describe the run; raises ValueError for whatever could not end well."""
+    skeletons = read_skeletons(job.data / "skeletons.h5")
+    split = split_rows(skeletons, job.config)
+    if job.config.batch > len(split.train) * job.config.repeat:
+        raise ValueError(f"batch {job.config.batch}: there are {len(split.train)} training clips; --set batch=... smaller")
+    allow = job.config.allow_missing
+    rgb = load_features(job.rgb, "rgb", skeletons, split.train, allow_missing=allow) if job.rgb else None
+    text = load_features(job.text, "text", skeletons, split.train, allow_missing=allow) if job.text else None
+    return Plan(_describe(job, skeletons, split, rgb, text), skeletons, split, rgb, text)
+
+
+def train(planned: Plan, out: Path, on_step: OnStep, on_epoch: OnEpoch) -> State:
+    """Train, or go on where a killed run of the same plan stopped; the last good epoch is always on disk.
+
+    Raises ValueError where `out` holds another run, RuntimeError where the loss stops being finite.
+    """
+    if (out / "run.json").exists():
+        refuse_other(out, planned.run)
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        write_run(out, planned.run)
+    training = _set_up(planned)
+    state = load_state(out, training.modules, training.optimizer)
+    for epoch in range(state.epoch, planned.run.config.epochs):
+        started = time.monotonic()
+        means = _epoch(training, planned.split.train, epoch, on_step)
+        chosen = _held_out_top1(training, planned)
+        line = _metrics(training, epoch, means, chosen, time.monotonic() - started)
+        _advance(state, line, training)
+        save_state(out, state, weights_of(training.modules), training.optimizer)
+        _write_metrics(out / "metrics.csv", state.history)
+        on_epoch(line)
+    save_weights(out, state.best or weights_of(training.modules))
+    return state
+
+
+def learning_rate(config: Config, epoch: int) -> float:
+    """Linear warm-up, then a tenth at each milestone."""
+    if epoch < config.warmup:
+        return config.lr * (epoch + 1) / config.warmup
+    return config.lr * 0.1 ** sum(epoch >= milestone for milestone in config.milestones)
+
+
+def epoch_order(rows: np.ndarray, config: Config, epoch: int) -> Tensor:
+    """The epoch's clips in its own order, from seed and epoch alone."""
+    order = torch.randperm(len(rows) * config.repeat, generator=_generator(config.seed, epoch))
+    return torch.from_numpy(rows)[order % len(rows)]
+
+
+def _generator(*seed: int) -> torch.Generator:
+    """Random numbers that depend on nothing but these integers: the same after any resume."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+
+
+def _describe(job: Job, skeletons: Skeletons, split: Split, rgb: Features | None, text: Features | None) -> Run:
+    given = {"rgb": rgb, "text": text}
+    used = {kind: {"key": f.recipe.key, **f.recipe.as_dict()} if f else None for kind, f in given.items()}
+    return Run(
+        config=job.config,
+        dataset=skeletons.dataset,
+        data=str(job.data),
+        skeletons=skeletons.digest,
+        classes=skeletons.classes,
+        layout=skeletons.layout,
+        slots=int(skeletons.bodies.max()),
+        body_rule=skeletons.body_rules[job.config.split],
+        train_clips=len(split.train),
+        held_out_clips=len(split.held_out),
+        rgb=used["rgb"],
+        text=used["text"],
+        missing={kind: list(features.missing) for kind, features in given.items() if features},
+        versions={name: version(name) for name in ("mmcl", "torch", "numpy")},
+    )
+
+
+def _set_up(planned: Plan) -> Training:
+    run, config = planned.run, planned.run.config
+    accelerator = Accelerator()
+    if accelerator.num_processes > 1:
+        raise RuntimeError(f"{accelerator.num_processes} processes: training runs in one; start it without a launcher")
+    model, heads = _seeded(planned, config)
+    model.to(accelerator.device)
+    heads.to(accelerator.device)
+    optimizer = torch.optim.SGD(
+        [*model.parameters(), *heads.parameters()],
+        lr=config.lr,
+        momentum=config.momentum,
+        nesterov=config.momentum > 0,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+    body = body_of(run.layout, run.slots, run.body_rule)
+    return Training(config, accelerator, model, heads, optimizer, _on_device(planned, body, accelerator.device))
+
+
+def _seeded(planned: Plan, config: Config) -> tuple[SkeletonClassifier, Heads]:
+    """The network's start depends on the seed alone, not on which heads are there."""
+    run = planned.run
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        model = run.build()
+        torch.manual_seed(config.seed)
+        width = model.classifier.in_features
+        return model, build_heads(planned.rgb, planned.text, feature_dim=width, classes=len(run.classes))
+
+
+def _on_device(planned: Plan, body: Body, device: torch.device) -> Materials:
+    def move(features: Features | None) -> Features | None:
+        if features is None:
+            return None
+        return replace(features, values=features.values.to(device), present=features.present.to(device))
+
+    labels = torch.tensor(planned.skeletons.labels).to(device)
+    return Materials(pack(planned.skeletons).to(device), labels, body, move(planned.rgb), move(planned.text))
+
+
+def _epoch(training: Training, rows: np.ndarray, epoch: int, on_step: OnStep) -> Tensor:
+    """One pass; an incomplete last batch is left out, other clips each epoch. Mean losses and top-1, [5]."""
+    config, order = training.config, epoch_order(rows, training.config, epoch)
+    training.model.train()
+    training.heads.train()
+    for group in training.optimizer.param_groups:
+        group["lr"] = learning_rate(config, epoch)
+    steps = len(order) // config.batch
+    sums = torch.zeros(5, device=training.accelerator.device)
+    for step in range(steps):
+        chunk = order[step * config.batch : (step + 1) * config.batch]
+        sums += _step(training, chunk, _generator(config.seed, epoch, step))
+        on_step(epoch * steps + step + 1, config.epochs * steps)
+    means = (sums / steps).cpu()
+    if not means.isfinite().all():
+        raise RuntimeError(f"epoch {epoch + 1}: the loss is not finite; the epoch before is kept, try a smaller lr")
+    return means
+
+
+def _step(training: Training, rows: Tensor, generator: torch.Generator) -> Tensor:
+    config, things = training.config, training.materials
+    draws = draw(generator, len(rows), config.window)
+    rows = rows.to(training.accelerator.device)
+    outputs = training.model(batch(things.packed, rows, things.body, config, draws))
+    teachers: Teachers = teachers_of(things.rgb, things.text, rows)
+    labels = things.labels[rows]
+    found: Losses = losses(outputs, labels, teachers, training.heads, config)
+    training.optimizer.zero_grad()
+    training.accelerator.backward(found.total)
+    training.optimizer.step()
+    right = (outputs.scores.argmax(1) == labels).float().mean()
+    return torch.cat([stacked(found), right[None]])
+
+
+def _held_out_top1(training: Training, planned: Plan) -> float:
+    """Top-1 on whatever chooses the epoch; -1 where nothing does."""
+    config, skeletons = planned.run.config, planned.skeletons
+    rows = skeletons.rows(config.split, TEST) if config.select_on_test else planned.split.held_out
+    if not len(rows):
+        return -1.0
+    things = training.materials
+    scores = score(training.model, things.packed, rows, body=things.body, config=config)
+    return top1(scores, skeletons.labels[rows])
+
+
+def _metrics(training: Training, epoch: int, means: Tensor, chosen: float, seconds: float) -> EpochMetrics:
+    rate = learning_rate(training.config, epoch)
+    total, classify, align, refine, right = means.tolist()
+    return EpochMetrics(epoch + 1, rate, total, classify, align, refine, right, chosen, round(seconds, 2))
+
+
+def _advance(state: State, line: EpochMetrics, training: Training) -> None:
+    state.epoch = line.epoch
+    state.history.append(line)
+    if line.held_out_top1 > state.best_top1:
+        state.best, state.best_top1, state.best_epoch = weights_of(training.modules), line.held_out_top1, line.epoch
+
+
+def _write_metrics(path: Path, history: list[EpochMetrics]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(EpochMetrics)])
+        writer.writeheader()
+        writer.writerows(asdict(line) for line in history)
