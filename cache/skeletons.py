@@ -33,7 +33,9 @@ class Layout:
     def __post_init__(self) -> None:
         used = {joint for edge in self.edges for joint in edge}
         if used != set(range(len(self.joints))) or len(self.edges) != len(self.joints) - 1:
-            raise ValueError(f"layout {self.name}: {len(self.edges)} edges do not join {len(self.joints)} joints to a tree")
+            raise ValueError(
+                f"layout {self.name}: {len(self.edges)} edges do not join {len(self.joints)} joints to a tree"
+            )
 
     @property
     def parents(self) -> list[int]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .recipe import FORMAT, Recipe, differences, read_recipe
+from .recipe import FORMAT, KINDS, Recipe, differences, read_recipe
 from .table import Column, Columns, concatenate, damaged_rows, read_table, write_atomic, write_table
 
 LIBRARIES = ("mmcl", "numpy", "opencv-python", "pillow", "torch", "transformers")
@@ -72,6 +72,13 @@ def create_cache(root: Path, recipe: Recipe) -> Path:
 def find_caches(root: Path, kind: str) -> list[Path]:
     """The folders of all caches of a kind under a data set's folder."""
     return sorted(path.parent for path in (root / kind).glob("*/recipe.json"))
+
+
+def cache_folders(root: Path) -> list[Path]:
+    """The folders of all caches of a data set; FileNotFoundError where there is no such data set."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder; make it with `mmcl prepare`")
+    return [folder for kind in KINDS for folder in find_caches(root, kind)]
 
 
 def done_names(folder: Path) -> set[str]:

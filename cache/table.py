@@ -60,7 +60,9 @@ def write_atomic(path: Path, fill: Callable[[Path], None]) -> None:
         if isinstance(error, OSError) and error.errno not in (None, errno.ENOSPC):
             raise
         if getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(path.parent).free < 1 << 20:
-            raise OSError(errno.ENOSPC, "the disk is full; free some space and run the same command again", str(path)) from error
+            raise OSError(
+                errno.ENOSPC, "the disk is full; free some space and run the same command again", str(path)
+            ) from error
         raise
     finally:
         with suppress(FileNotFoundError):

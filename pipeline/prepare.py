@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..cache.skeletons import OUT, TEST, TRAIN, Layout, Ragged, Skeletons, write_skeletons
+from ..cache.skeletons import OUT, TEST, TRAIN, Layout, Ragged, Skeletons, read_skeletons, write_skeletons
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,32 @@ def prepare(name: str, raw: RawDataset, out: Path, progress: Callable[[int, int]
 
     Raises ValueError where not one file could be used; then nothing is written.
     """
+    refuse_other_dataset(name, out)
     findings: list[Finding] = []
     clips = list(_read_all(raw, findings, progress))
     if not clips:
-        raise ValueError(f"none of {len(findings)} files could be used; the first: {findings[0].file}: {findings[0].found}")
+        raise ValueError(
+            f"none of {len(findings)} files could be used; the first: {findings[0].file}: {findings[0].found}"
+        )
     skeletons = _assemble(name, raw, sorted(clips, key=lambda clip: clip.name))
     out.mkdir(parents=True, exist_ok=True)
     write_skeletons(out / "skeletons.h5", skeletons)
+    _write_findings(out / "findings.csv", findings)
     return Prepared(skeletons, findings, _count_warnings(raw, skeletons))
+
+
+def refuse_other_dataset(name: str, out: Path) -> None:
+    """ValueError where `out` holds the skeletons of another data set."""
+    path = out / "skeletons.h5"
+    if path.exists() and (there := read_skeletons(path).dataset) != name:
+        raise ValueError(f"{out}: holds the skeletons of {there}; give {name} another --out")
+
+
+def _write_findings(path: Path, findings: Sequence[Finding]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "found", "done"])
+        writer.writerows([finding.file, finding.found, finding.done] for finding in findings)
 
 
 def files_of(raw: Path, pattern: str, expected: str) -> list[Path]:
@@ -175,7 +194,9 @@ def _count_warnings(raw: RawDataset, skeletons: Skeletons) -> list[str]:
         codes = skeletons.splits[split]
         found = int((codes == TRAIN).sum()), int((codes == TEST).sum())
         if rule.published and found != rule.published:
-            warnings.append(f"{split}: {found[0]:,} train / {found[1]:,} test, published are {rule.published[0]:,} / {rule.published[1]:,}")
+            warnings.append(
+                f"{split}: {found[0]:,} train / {found[1]:,} test, published are {rule.published[0]:,} / {rule.published[1]:,}"
+            )
         if not all(found):
             warnings.append(f"{split}: {found[0]} train / {found[1]} test; one side is empty")
     absent = set(range(len(raw.classes))) - set(skeletons.labels.tolist())

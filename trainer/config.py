@@ -45,7 +45,9 @@ class Config:
     refine_weight: float = 0.2  # lambda of L_R, feature refinement
     temperature: float = 0.4  # tau of L_c
 
-    validation: str = ""  # training subjects held out ("3,7"), or a share of them ("0.2"); the best epoch on them is kept
+    validation: str = (
+        ""  # training subjects held out ("3,7"), or a share of them ("0.2"); the best epoch on them is kept
+    )
     select_on_test: bool = False  # keep the best epoch on the test split; labelled in every output
     allow_missing: bool = False  # train clips without features on the classification loss only
 
@@ -100,18 +102,20 @@ def shipped_config(dataset: str) -> Path:
     return path if path.is_file() else SHIPPED / "default.toml"
 
 
-def make_config(path: Path, settings: Sequence[Mapping[str, Any]], *, clips: int) -> Config:
-    """The config of a file with `settings` on top.
+def make_config(path: Path, settings: Sequence[Mapping[str, Any]], splits: Mapping[str, int]) -> Config:
+    """The config of a file with `settings` on top; `splits` holds the training clips of each split of the data.
 
-    The file for unknown data gets a batch of at most an eighth of the `clips` trained on: a batch norm over half of a
-    small data set, eight steps an epoch at least.
+    For data that we do not know the split is the data's first, and the batch at most an eighth of its training clips:
+    never a batch norm over half of a small data set, always eight steps an epoch.
     """
     entries = read_config(path)
-    if path == SHIPPED / "default.toml":
-        entries["batch"] = max(2, min(entries.get("batch", Config.batch), clips // 8))
+    asked: dict[str, Any] = {}
     for setting in settings:
-        entries |= setting
-    return Config(**entries)
+        asked |= setting
+    if path == SHIPPED / "default.toml":
+        split = entries["split"] = asked.get("split", next(iter(splits)))
+        entries["batch"] = max(2, min(entries.get("batch", Config.batch), splits.get(split, 0) // 8))
+    return Config(**(entries | asked))
 
 
 def as_dict(config: Config) -> dict[str, Any]:

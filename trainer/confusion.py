@@ -25,5 +25,7 @@ def draw_confusion(path: Path, confusion: np.ndarray, classes: tuple[str, ...], 
     axes.set_title(title, fontsize=9, wrap=True)
     for row, column in zip(*np.nonzero(confusion), strict=True):
         dark = share[row, column] > 0.5
-        axes.text(column, row, str(confusion[row, column]), ha="center", va="center", fontsize=7, color="w" if dark else "k")
+        axes.text(
+            column, row, str(confusion[row, column]), ha="center", va="center", fontsize=7, color="w" if dark else "k"
+        )
     figure.savefig(path, dpi=110)

@@ -64,7 +64,11 @@ def notes(run: Run) -> list[str]:
         if cache:
             asked = f", prompt {cache['settings']['prompt']}" if "prompt" in cache["settings"] else ""
             missing = len(run.missing[kind])
-            gap = f"; {missing} of {run.train_clips} training clips had no features and were masked out" if missing else ""
+            gap = (
+                f"; {missing} of {run.train_clips} training clips had no features and were masked out"
+                if missing
+                else ""
+            )
             found.append(f"{name}: frozen {cache['settings'].get('model', '?')}{asked}, cache {cache['key']}{gap}")
         else:
             found.append(f"{name}: none")
@@ -73,11 +77,17 @@ def notes(run: Run) -> list[str]:
 
 def _refuse_misfit(run: Run, skeletons: Skeletons, folder: Path, *, moved: bool) -> None:
     if skeletons.classes != run.classes or skeletons.layout != run.layout:
-        raise ValueError(f"{folder}: trained on {run.dataset} ({len(run.classes)} classes, {run.layout.name}), these skeletons are {skeletons.dataset} ({len(skeletons.classes)}, {skeletons.layout.name})")
+        raise ValueError(
+            f"{folder}: trained on {run.dataset} ({len(run.classes)} classes, {run.layout.name}), these skeletons are {skeletons.dataset} ({len(skeletons.classes)}, {skeletons.layout.name})"
+        )
     if int(skeletons.bodies.max()) > run.slots:
-        raise ValueError(f"{folder}: trained with room for {run.slots} bodies, these clips have {skeletons.bodies.max()}")
+        raise ValueError(
+            f"{folder}: trained with room for {run.slots} bodies, these clips have {skeletons.bodies.max()}"
+        )
     if skeletons.digest != run.skeletons and not moved:
-        raise ValueError(f"{run.data}: prepared again since the training ({run.skeletons}, now {skeletons.digest}); pass --data to evaluate on it all the same")
+        raise ValueError(
+            f"{run.data}: prepared again since the training ({run.skeletons}, now {skeletons.digest}); pass --data to evaluate on it all the same"
+        )
 
 
 def _write(result: Evaluation, scores: np.ndarray, skeletons: Skeletons, rows: np.ndarray) -> None:
@@ -103,7 +113,9 @@ def _write(result: Evaluation, scores: np.ndarray, skeletons: Skeletons, rows: n
     with (folder / "per_class.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["class", "clips", "accuracy", "mistaken_for", "mistakes"])
-        writer.writerows([c.name, c.clips, f"{c.accuracy:.4f}", c.mistaken_for, c.mistakes] for c in per_class(metrics, run.classes))
+        writer.writerows(
+            [c.name, c.clips, f"{c.accuracy:.4f}", c.mistaken_for, c.mistakes] for c in per_class(metrics, run.classes)
+        )
     with (folder / "confusion.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["true \\ called", *run.classes])

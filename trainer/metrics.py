@@ -54,5 +54,7 @@ def per_class(metrics: Metrics, classes: tuple[str, ...]) -> list[ClassLine]:
         wrong = np.where(np.arange(len(row)) == label, 0, row)
         if row.sum():
             other = classes[int(wrong.argmax())] if wrong.any() else ""
-            lines.append(ClassLine(classes[label], int(row.sum()), float(row[label] / row.sum()), other, int(wrong.max())))
+            lines.append(
+                ClassLine(classes[label], int(row.sum()), float(row[label] / row.sum()), other, int(wrong.max()))
+            )
     return lines

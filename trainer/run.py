@@ -1,11 +1,11 @@
 """A run's folder: what it was made of, its weights, its state, its metrics.
 
-    run.json             config, data, split, classes, layout, feature keys, missing clips, versions
-    model.safetensors    the network, skeletons only
-    heads.safetensors    FAM, FRM and their feature statistics
-    state.pt             what resuming needs: weights, optimizer, epoch, metrics
-    metrics.csv          a line an epoch
-    log.txt              what was printed
+run.json             config, data, split, classes, layout, feature keys, missing clips, versions
+model.safetensors    the network, skeletons only
+heads.safetensors    FAM, FRM and their feature statistics
+state.pt             what resuming needs: weights, optimizer, epoch, metrics
+metrics.csv          a line an epoch
+log.txt              what was printed
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ def refuse_other(folder: Path, run: Run) -> None:
 
 
 def _flat(run: Run) -> dict[str, Any]:
-    outer = {name: getattr(run, name) for name in run.__dataclass_fields__ if name not in ("config", "layout", "classes")}
+    outer = {
+        name: getattr(run, name) for name in run.__dataclass_fields__ if name not in ("config", "layout", "classes")
+    }
     return {**as_dict(run.config), **outer, "layout": run.layout.name, "classes": len(run.classes)}
 
 

@@ -117,7 +117,12 @@ def load_features(folder: Path, kind: str, skeletons: Skeletons, rows: np.ndarra
         _refuse(folder, bad, "NaN or Inf in", "the encoder's dtype may be too small; extract again")
     if not present.any():
         raise ValueError(f"{folder}: not one training clip has features; say --{kind} none")
-    return Features(cache.recipe, _scatter(values, rows, len(skeletons.names)), _scatter(present, rows, len(skeletons.names)), failed)
+    return Features(
+        cache.recipe,
+        _scatter(values, rows, len(skeletons.names)),
+        _scatter(present, rows, len(skeletons.names)),
+        failed,
+    )
 
 
 def _scatter(found: np.ndarray, rows: np.ndarray, clips: int) -> Tensor:

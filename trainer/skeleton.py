@@ -46,7 +46,9 @@ class Draws(NamedTuple):
 
 def pack(skeletons: Skeletons) -> Packed:
     joints = torch.tensor(skeletons.joints.values)
-    start, frames, bodies = (torch.tensor(a) for a in (skeletons.joints.offsets[:-1], skeletons.frames, skeletons.bodies))
+    start, frames, bodies = (
+        torch.tensor(a) for a in (skeletons.joints.offsets[:-1], skeletons.frames, skeletons.bodies)
+    )
     return Packed(joints, start, frames, bodies)
 
 
@@ -68,7 +70,11 @@ def batch(packed: Packed, rows: Tensor, body: Body, config: Config, draws: Draws
     throughout, or repeat the first one, as the split's rule says.
     """
     clips = Packed(packed.joints, packed.start[rows], packed.frames[rows], packed.bodies[rows])
-    turn = None if draws is None else rotations((2 * draws.angles.to(clips.joints) - 1) * torch.tensor(config.rotation).to(clips.joints))
+    turn = (
+        None
+        if draws is None
+        else rotations((2 * draws.angles.to(clips.joints) - 1) * torch.tensor(config.rotation).to(clips.joints))
+    )
     x = _placed(clips, positions(clips.frames, config, draws), body, config, turn)
     if config.minmax:
         every = torch.arange(int(clips.frames.max()), device=rows.device).expand(len(rows), -1)

@@ -82,7 +82,9 @@ def plan(job: Job) -> Plan:
     skeletons = read_skeletons(job.data / "skeletons.h5")
     split = split_rows(skeletons, job.config)
     if job.config.batch > len(split.train) * job.config.repeat:
-        raise ValueError(f"batch {job.config.batch}: there are {len(split.train)} training clips; --set batch=... smaller")
+        raise ValueError(
+            f"batch {job.config.batch}: there are {len(split.train)} training clips; --set batch=... smaller"
+        )
     allow = job.config.allow_missing
     rgb = load_features(job.rgb, "rgb", skeletons, split.train, allow_missing=allow) if job.rgb else None
     text = load_features(job.text, "text", skeletons, split.train, allow_missing=allow) if job.text else None

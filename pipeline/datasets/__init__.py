@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 
 from ..prepare import RawDataset
@@ -15,3 +16,12 @@ DATASETS: dict[str, Callable[[Path], RawDataset]] = {
     "utd-mhad": UtdMhad,
     "folder": Folder,
 }
+
+
+def open_dataset(name: str, raw: Path) -> RawDataset:
+    """The raw data set of a name in the folder `raw`; ValueError with the known names for another."""
+    if name not in DATASETS:
+        near = get_close_matches(name, DATASETS, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ValueError(f"no data set {name!r}: {hint}known are {', '.join(DATASETS)}")
+    return DATASETS[name](raw)

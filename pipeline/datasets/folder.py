@@ -28,7 +28,9 @@ class Folder:
         if not raw.exists():
             raise FileNotFoundError(f"{raw}: no such folder; give the folder that holds samples.csv")
         if not (raw / "samples.csv").is_file():
-            raise ValueError(f"{raw}: holds no samples.csv (columns {', '.join(_NEEDED)}, and any of subject, split, video)")
+            raise ValueError(
+                f"{raw}: holds no samples.csv (columns {', '.join(_NEEDED)}, and any of subject, split, video)"
+            )
         self._raw = raw
         self._rows = _read_rows(raw / "samples.csv")
         self.classes = sorted({row["label"] for row in self._rows.values()})

@@ -46,5 +46,7 @@ class UtdMhad:
 def _read_mat(path: Path) -> dict[str, np.ndarray]:
     try:
         return loadmat(str(path), variable_names=["d_skel"])
-    except Exception as error:  # loadmat raises whatever a damaged file makes of it, zlib.error and TypeError among them
+    except (
+        Exception
+    ) as error:  # loadmat raises whatever a damaged file makes of it, zlib.error and TypeError among them
         raise ValueError(f"not a readable MATLAB file ({error})") from error

@@ -1,0 +1,309 @@
+"""The commands: parse, call one function, print. Heavy imports stay inside them, so that --help answers at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from .trainer.evaluate import Evaluation
+    from .trainer.train import Plan
+
+app = typer.Typer(
+    help="Skeleton-based action recognition with multi-modality co-learning.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+caches = typer.Typer(help="Look at feature caches.", no_args_is_help=True)
+app.add_typer(caches, name="cache")
+
+WRONG_USE, FAILURE = 2, 1
+LISTED = 40  # odd files or failed clips shown on the terminal; all of them are in a file
+
+DEMO_END = """
+Made: {raw} (raw data), {data} (skeleton and feature caches), {run} (network, metrics, evaluation)
+Your own data: a folder with samples.csv (name, label, skeleton, and subject or split), skeletons and videos; then
+  mmcl prepare folder RAW --out data/mine
+  mmcl extract-features data/mine --videos RAW --rgb microsoft/resnet-34 --llm Salesforce/blip-vqa-capfilt-large
+  mmcl train data/mine --out runs/mine && mmcl evaluate runs/mine"""
+
+DataDir = Annotated[Path, typer.Argument(metavar="DATA", help="A data set's folder, made by `mmcl prepare`.")]
+Prompts = Annotated[list[str] | None, typer.Option("--prompt", help="What to ask the LLM, by name; may be repeated.")]
+
+
+@app.command()
+def prepare(
+    dataset: Annotated[str, typer.Argument(help="nw-ucla, utd-mhad, or folder for one's own data (samples.csv).")],
+    raw: Annotated[Path, typer.Argument(help="The folder with the raw skeleton files.")],
+    out: Annotated[Path | None, typer.Option(help="Where the skeleton cache goes; data/DATASET if not given.")] = None,
+) -> None:
+    """Raw skeletons to a skeleton cache, with a report of what was odd."""
+    from .pipeline.datasets import open_dataset
+    from .pipeline.prepare import prepare as run_prepare
+    from .pipeline.report import bars, data_table
+
+    console, out = _console(), out or Path("data") / dataset
+    name = out.resolve().name if dataset == "folder" else dataset
+    with bars(console) as bar:
+        prepared = run_prepare(name, open_dataset(dataset, raw), out, bar(f"reading {name}"))
+    console.print(data_table(prepared.skeletons))
+    for finding in prepared.findings[:LISTED]:
+        console.print(f"{finding.file}: {finding.found}; {finding.done}", markup=False)
+    if len(prepared.findings) > LISTED:
+        console.print(f"and {len(prepared.findings) - LISTED} more in {out / 'findings.csv'}", markup=False)
+    for warning in prepared.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
+    console.print(f"written: {out / 'skeletons.h5'}", markup=False)
+
+
+@app.command("extract-features")
+def extract_features(
+    data: DataDir,
+    videos: Annotated[
+        Path | None, typer.Option(help="Folder of the videos; not needed once person images are cached.")
+    ] = None,
+    rgb: Annotated[str | None, typer.Option(help="RGB encoder: a hub id, a folder, or module:Class.")] = None,
+    llm: Annotated[str | None, typer.Option(help="Multimodal LLM: a hub id, a folder, or module:Class.")] = None,
+    prompt: Prompts = None,
+    person: Annotated[
+        str | None,
+        typer.Option(help="A detector (hub id or folder), or `frame` for whole frames. [default: hustvl/yolos-tiny]"),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Clips a batch.")] = 16,
+    device: Annotated[
+        str | None, typer.Option(help="Such as cpu or cuda:1. [default: the accelerator, else cpu]")
+    ] = None,
+) -> None:
+    """Videos to caches of person images, RGB features and text features. Run again, it resumes."""
+    from .pipeline.prompts import get_prompt
+    from .pipeline.report import bars, cache_table
+    from .pipeline.stage import Request, extract_features as run_extract
+
+    asked = [get_prompt(name) for name in dict.fromkeys(prompt or ["holding-object"])]
+    console = _console()
+    request = Request(data, videos, person, rgb, llm, asked, batch, device or _device())
+    with bars(console) as bar:
+        reports = run_extract(request, bar)
+    console.print(cache_table([(report.note, report.filled.rows) for report in reports]))
+    console.print(f"videos decoded: {sum(report.decoded for report in reports)}")
+    failures = {name: reason for report in reports for name, reason in report.filled.failures.items()}
+    for name, reason in list(failures.items())[:LISTED]:
+        console.print(f"failed: {name}: {reason}", style="red", markup=False)
+    if failures:
+        more = f"; {len(failures) - LISTED} more are not listed" if len(failures) > LISTED else ""
+        console.print(f"{len(failures)} clips failed and keep a row without features{more}", style="red", markup=False)
+        raise typer.Exit(FAILURE)
+
+
+@app.command()
+def train(
+    data: DataDir,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/DATASET-SPLIT-STREAM if not given.")] = None,
+    split: Annotated[str | None, typer.Option(help="A split that the data names, such as xsub.")] = None,
+    stream: Annotated[str | None, typer.Option(help="joint, bone, joint-motion or bone-motion.")] = None,
+    rgb: Annotated[str | None, typer.Option(help="RGB features: a model, a cache key, or none.")] = None,
+    text: Annotated[str | None, typer.Option(help="Text features: a model, a cache key, or none.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Which prompt's text features.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file; the one shipped for the data set if not given.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the config; may be repeated."),
+    ] = None,
+    validation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SUBJECTS|FRACTION", help="Training subjects (3,7) or a share of them (0.2) to choose the epoch on."
+        ),
+    ] = None,
+    select_on_test: Annotated[
+        bool, typer.Option("--select-on-test", help="Choose the epoch on the test split; labelled in every output.")
+    ] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Clips whose features failed train on the classification loss only.")
+    ] = False,
+) -> None:
+    """Train a skeleton network against cached features. Run again, it resumes."""
+    from .trainer.config import parse_setting
+
+    options = {"split": split, "stream": stream, "validation": validation}
+    flags = {"select_on_test": select_on_test, "allow_missing": allow_missing}
+    given = {name: value for name, value in {**options, **flags}.items() if value not in (None, False)}
+    settings = [*map(parse_setting, setting or ()), given]
+    planned, out = _planned(data, out, config, settings, {"rgb": rgb, "text": text}, prompt)
+    _train(planned, out)
+
+
+@app.command()
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders that `mmcl train` made.")],
+    data: Annotated[Path | None, typer.Option(help="Another folder of the same data set, where it has moved.")] = None,
+) -> None:
+    """Test runs on skeletons only: no feature cache is read, no big model is loaded."""
+    _evaluate(runs, data)
+
+
+@caches.command()
+def info(data: DataDir) -> None:
+    """List a data set's feature caches."""
+    from .cache.store import cache_folders, is_merged, open_cache
+    from .pipeline.report import cache_table
+
+    folders, console = cache_folders(data), _console()
+    console.print(cache_table([("complete", open_cache(folder)) for folder in folders if is_merged(folder)]))
+    for folder in folders:
+        if not is_merged(folder):
+            console.print(f"{folder}: not finished; run its `mmcl extract-features` again", markup=False)
+
+
+@caches.command()
+def verify(data: DataDir) -> None:
+    """Check every row of every finished cache against its checksum."""
+    from .cache.store import cache_folders, is_merged, verify as verify_cache
+
+    console, damaged = _console(), 0
+    for folder in filter(is_merged, cache_folders(data)):
+        names = verify_cache(folder)
+        damaged += len(names)
+        console.print(
+            f"{folder}: {'damaged: ' + ', '.join(names[:LISTED]) if names else 'every row is as it was written'}",
+            markup=False,
+        )
+    if damaged:
+        raise typer.Exit(FAILURE)
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo")) -> None:
+    """The whole way in about two minutes, on data and tiny models that it makes itself."""
+    from .pipeline.report import bars, demo_table
+    from .pipeline.synthetic import make_dataset
+    from .pipeline.tiny import build_tiny
+
+    console = _console()
+
+    def step(text: str) -> None:
+        console.print(f"\n{text}", style="bold", markup=False)
+
+    raw, data, run, aside = out / "raw", out / "data" / "demo", out / "run", out / "caches-moved-away"
+    _move_caches(aside, data)  # back, where a demo was killed in between
+    step("1. Made here: articulated skeletons acting out 6 classes, and videos rendered from them")
+    with bars(console) as bar:
+        make_dataset(raw, progress=bar("clips"))
+    prepare("folder", raw, data)
+    step("2. Stage one: features from tiny models with random weights. They know nothing; yours will.")
+    models = {
+        name: str(build_tiny(name, out / "models" / name)) for name in ("tiny-resnet", "tiny-blip-vqa", "tiny-llava")
+    }
+    extract_features(data, raw / "videos", models["tiny-resnet"], models["tiny-blip-vqa"], person="frame")
+    step("3. Stage two: CTR-GCN against the cached features")
+    train(data, run, rgb="tiny-resnet", text="tiny-blip-vqa")
+    step(f"4. Evaluation, with the feature caches moved away to {aside}")
+    _move_caches(data, aside)
+    result = _evaluate([run], None)[0]
+    _move_caches(aside, data)
+    step("5. Another LLM: person images and RGB features stay as they are, no video is opened")
+    extract_features(data, llm=models["tiny-llava"])
+    console.print(demo_table(result.metrics.top1, result.metrics.chance, result.metrics.clips))
+    console.print(DEMO_END.format(data=data, run=run, raw=raw), markup=False)
+
+
+def _move_caches(source: Path, target: Path) -> None:
+    from .cache.recipe import KINDS
+
+    for kind in KINDS:
+        if (source / kind).exists():
+            target.mkdir(parents=True, exist_ok=True)
+            (source / kind).rename(target / kind)
+
+
+def _planned(
+    data: Path, out: Path | None, config: Path | None, settings: list, wanted: dict[str, str | None], prompt: str | None
+) -> tuple[Plan, Path]:
+    """Everything decided and checked before the first epoch."""
+    from .cache.skeletons import TRAIN, read_skeletons
+    from .trainer.config import make_config, shipped_config
+    from .trainer.samples import choose_cache
+    from .trainer.train import Job, plan
+
+    skeletons = read_skeletons(data / "skeletons.h5")
+    path = config or shipped_config(skeletons.dataset)
+    counts = {name: int((sides == TRAIN).sum()) for name, sides in skeletons.splits.items()}
+    made = make_config(path, settings, counts)
+    rgb = choose_cache(data, "rgb", wanted["rgb"])
+    text = choose_cache(data, "text", wanted["text"], prompt)
+    out = out or Path("runs") / f"{skeletons.dataset}-{made.split}-{made.stream}"
+    _console().print(f"config: {path}", markup=False)
+    return plan(Job(data, out, made, rgb, text)), out
+
+
+def _train(planned: Plan, out: Path) -> None:
+    from .pipeline.report import bars
+    from .trainer.report import epoch_line, run_lines
+    from .trainer.train import train as run_train
+
+    console, epochs = _console(), planned.run.config.epochs
+    for line in run_lines(planned.run):
+        console.print(line, markup=False)
+    with bars(console) as bar:
+        state = run_train(
+            planned, out, bar("steps"), lambda line: console.print(epoch_line(line, epochs), markup=False)
+        )
+    kept = f"epoch {state.best_epoch}" if state.best else f"epoch {state.epoch}"
+    console.print(f"kept {kept} ({planned.run.selection}); written: {out}\nnext: mmcl evaluate {out}", markup=False)
+
+
+def _evaluate(runs: list[Path], data: Path | None) -> list[Evaluation]:
+    from .pipeline.report import bars
+    from .trainer.evaluate import evaluate as run_evaluate
+    from .trainer.report import class_table, result_table
+
+    console, results = _console(), []
+    for run in runs:
+        with bars(console) as bar:
+            result = run_evaluate(run, data, bar("test clips"))
+        console.print(class_table(result))
+        console.print(result_table(result))
+        for note in result.notes:
+            console.print(note, markup=False)
+        console.print(f"written: {result.folder}", markup=False)
+        results.append(result)
+    return results
+
+
+def _device() -> str:
+    import torch
+
+    return str(torch.accelerator.current_accelerator() or "cpu")
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def main() -> None:
+    """Run the command line: an error is one clear line, 2 for wrong use and 1 for failure."""
+    try:
+        app()
+    except (ValueError, FileNotFoundError, NotADirectoryError, FileExistsError) as error:
+        _fail(error, WRONG_USE)
+    except (OSError, RuntimeError) as error:
+        _fail(error, FAILURE)
+
+
+def _fail(error: Exception, code: int) -> None:
+    print(f"mmcl: {error}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

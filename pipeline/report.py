@@ -1,0 +1,100 @@
+"""What the commands of stage one show: progress, tables of data sets and caches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from ..cache.skeletons import TEST, TRAIN, Skeletons
+from ..cache.store import Rows
+
+OnProgress = Callable[[int, int], None]
+PLAIN_EVERY = 15.0  # seconds between lines where there is no terminal
+
+
+class Rate(ProgressColumn):
+    """Done a second, over the last while."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.1f}/s" if task.speed else "-/s", style="cyan")
+
+
+@contextmanager
+def bars(console: Console) -> Iterator[Callable[[str], OnProgress]]:
+    """Gives `bar(title)`, which gives `progress(done, total)`: bars on a terminal, a plain line now and then elsewhere."""
+    if not console.is_terminal:
+        yield lambda title: plain(console, title)
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()
+    with Progress(*columns, console=console) as shown:
+
+        def bar(title: str) -> OnProgress:
+            task = shown.add_task(escape(title), total=None)
+            return lambda done, total: shown.update(task, completed=done, total=total)
+
+        yield bar
+
+
+def plain(console: Console, title: str) -> OnProgress:
+    """A line at the end, and one every quarter of a minute, with rate and time left."""
+    started = last = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done and (done == total or now - last > PLAIN_EVERY):
+            last, rate = now, done / max(now - started, 1e-6)
+            console.print(f"{title}: {done}/{total}, {rate:,.1f}/s, {(total - done) / rate:,.0f} s left", markup=False)
+
+    return progress
+
+
+def data_table(skeletons: Skeletons) -> Table:
+    """What is in a skeleton cache: clips, classes, people, lengths, and the size of each split."""
+    table = Table(title=f"{skeletons.dataset}: {len(skeletons.names):,} clips", title_justify="left")
+    table.add_column("what")
+    table.add_column("found")
+    frames = skeletons.frames
+    table.add_row("classes", str(len(skeletons.classes)))
+    for name, values in skeletons.columns.items():
+        known = np.unique(values[values >= 0])
+        table.add_row(f"{name}s", f"{len(known)} ({known.min()} to {known.max()})")
+    table.add_row("frames", f"{frames.min()} to {frames.max()}, median {np.median(frames):.0f}")
+    table.add_row("bodies", f"{skeletons.bodies.min()} to {skeletons.bodies.max()}")
+    table.add_row("joints", f"{len(skeletons.layout.joints)} ({skeletons.layout.name})")
+    for split, sides in skeletons.splits.items():
+        table.add_row(f"split {split}", f"{(sides == TRAIN).sum():,} train, {(sides == TEST).sum():,} test")
+    return table
+
+
+def cache_table(caches: Sequence[tuple[str, Rows]]) -> Table:
+    """A line a cache: its kind, key, model, rows, failed rows, and what was done about it."""
+    table = Table(title="caches", title_justify="left")
+    for column in ("kind", "key", "model", "prompt"):
+        table.add_column(column, overflow="fold")
+    for column in ("clips", "failed"):
+        table.add_column(column, justify="right")
+    table.add_column("this time")
+    for note, rows in caches:
+        recipe = rows.recipe
+        model = recipe.settings.get("person", recipe.model)
+        failed = len(rows.failures)
+        cells = (recipe.kind, recipe.key, str(model), recipe.prompt, f"{len(rows.names):,}", f"{failed:,}", note)
+        table.add_row(*map(escape, cells), style="red" if failed else None)
+    return table
+
+
+def demo_table(top1: float, chance: float, clips: int) -> Table:
+    table = Table(title="demo: performers that were not trained on, skeletons only", title_justify="left")
+    for column in ("test clips", "top-1", "chance"):
+        table.add_column(column, justify="right")
+    table.add_row(str(clips), f"{top1:.1%}", f"{chance:.1%}")
+    return table

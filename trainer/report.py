@@ -1,0 +1,59 @@
+"""What the commands of stage two show: the run before it starts, epochs, results."""
+
+from __future__ import annotations
+
+from rich.markup import escape
+from rich.table import Table
+
+from .checkpoint import EpochMetrics
+from .evaluate import Evaluation
+from .metrics import per_class
+from .run import Run
+
+
+def run_lines(run: Run) -> list[str]:
+    """What is going to be trained on what."""
+    config = run.config
+    held = f", {run.held_out_clips} held out" if run.held_out_clips else ""
+    lines = [
+        f"{run.dataset} {config.split}, {config.stream}: {run.train_clips} training clips{held}, {len(run.classes)} classes",
+        f"{config.backbone}, width {config.width}, {config.window} frames, {run.slots} bodies; batch {config.batch}, {config.epochs} epochs, seed {config.seed}; keeps the {run.selection}",
+    ]
+    for kind, head in (("rgb", "FAM"), ("text", "FRM")):
+        cache = getattr(run, kind)
+        missing = len(run.missing.get(kind, ()))
+        masked = f"; {missing} clips without features train on the classification loss only" if missing else ""
+        used = f"{cache['settings'].get('model')} ({cache['key']}){masked}" if cache else "none"
+        lines.append(f"{head}: {used}")
+    return lines
+
+
+def epoch_line(line: EpochMetrics, epochs: int) -> str:
+    chosen = f"  held out {line.held_out_top1:6.1%}" if line.held_out_top1 >= 0 else ""
+    parts = f"{line.classify:.3f} + align {line.align:.3f} + refine {line.refine:.3f}"
+    return f"epoch {line.epoch:3d}/{epochs}  lr {line.lr:.4f}  loss {line.loss:.3f} ({parts})  train {line.train_top1:6.1%}{chosen}"
+
+
+def result_table(result: Evaluation) -> Table:
+    metrics, run = result.metrics, result.run
+    table = Table(title=f"{run.dataset} {run.config.split} {run.config.stream}, skeletons only", title_justify="left")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_row("top-1", f"{metrics.top1:.2%}")
+    table.add_row("top-5", f"{metrics.top5:.2%}")
+    table.add_row("mean class accuracy", f"{metrics.mean_class:.2%}")
+    table.add_row("largest class alone", f"{metrics.chance:.2%}")
+    table.add_row("test clips", f"{metrics.clips:,}")
+    table.add_row("parameters", f"{result.parameters:,}")
+    return table
+
+
+def class_table(result: Evaluation) -> Table:
+    """Worst class first."""
+    table = Table(title="by class, worst first", title_justify="left")
+    for column in ("class", "clips", "top-1", "most often called"):
+        table.add_column(column, justify="right" if column in ("clips", "top-1") else "left")
+    for line in sorted(per_class(result.metrics, result.run.classes), key=lambda line: line.accuracy):
+        mistaken = f"{line.mistaken_for} ({line.mistakes})" if line.mistakes else ""
+        table.add_row(escape(line.name), str(line.clips), f"{line.accuracy:.1%}", escape(mistaken))
+    return table
