@@ -83,7 +83,8 @@ def extract_features(
     """Videos to caches of person images, RGB features and text features. Run again, it resumes."""
     from .pipeline.prompts import get_prompt
     from .pipeline.report import bars, cache_table
-    from .pipeline.stage import Request, extract_features as run_extract
+    from .pipeline.stage import Request
+    from .pipeline.stage import extract_features as run_extract
 
     asked = [get_prompt(name) for name in dict.fromkeys(prompt or ["holding-object"])]
     console = _console()
@@ -166,7 +167,8 @@ def info(data: DataDir) -> None:
 @caches.command()
 def verify(data: DataDir) -> None:
     """Check every row of every finished cache against its checksum."""
-    from .cache.store import cache_folders, is_merged, verify as verify_cache
+    from .cache.store import cache_folders, is_merged
+    from .cache.store import verify as verify_cache
 
     console, damaged = _console(), 0
     for folder in filter(is_merged, cache_folders(data)):
@@ -199,9 +201,7 @@ def demo(out: Annotated[Path, typer.Option(help="Where everything goes.")] = Pat
         make_dataset(raw, progress=bar("clips"))
     prepare("folder", raw, data)
     step("2. Stage one: features from tiny models with random weights. They know nothing; yours will.")
-    models = {
-        name: str(build_tiny(name, out / "models" / name)) for name in ("tiny-resnet", "tiny-blip-vqa", "tiny-llava")
-    }
+    models = {name: str(build_tiny(name, out / "models")) for name in ("tiny-resnet", "tiny-blip-vqa", "tiny-llava")}
     extract_features(data, raw / "videos", models["tiny-resnet"], models["tiny-blip-vqa"], person="frame")
     step("3. Stage two: CTR-GCN against the cached features")
     train(data, run, rgb="tiny-resnet", text="tiny-blip-vqa")

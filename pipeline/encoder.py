@@ -86,7 +86,7 @@ def load_custom(spec: str, *, device: str, prompt: Prompt | None = None) -> Cust
     try:
         encoder = made(device=device, **asked)
     except TypeError as error:
-        raise TypeError(f"{spec}: called with {', '.join(['device', *asked])}, it failed: {error}") from error
+        raise ValueError(f"{spec}: called with {', '.join(['device', *asked])}, it failed: {error}") from error
     settings = _checked(spec, encoder)
     known = {"model": spec} | ({} if prompt is None else prompt.settings)
     return CustomEncoder(known | settings | {"source": _source(made)}, encoder.layout, encoder.encode)
@@ -119,16 +119,16 @@ def _working_folder_importable() -> Iterator[None]:
 
 
 def _checked(spec: str, encoder: Any) -> dict[str, Any]:
-    """The settings of an encoder that has all three members; TypeError naming those it has not."""
+    """The settings of an encoder that has all three members; ValueError naming those it has not."""
     wanted = {"settings": Mapping, "layout": str, "encode": Callable}
     missing = [name for name, kind in wanted.items() if not isinstance(getattr(encoder, name, None), kind)]
     if missing:
         wants = "settings (a mapping), layout (a str) and encode(images)"
-        raise TypeError(f"{spec}: an encoder has {wants}; look at its {', '.join(missing)}")
+        raise ValueError(f"{spec}: an encoder has {wants}; look at its {', '.join(missing)}")
     try:
         json.dumps(settings := dict(encoder.settings), allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{spec}: settings must be JSON values: {error}") from error
+        raise ValueError(f"{spec}: settings must be JSON values: {error}") from error
     return settings
 
 

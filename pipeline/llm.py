@@ -63,7 +63,7 @@ class LanguageModel:
         if len(states) != len(made.logits):
             raise RuntimeError(f"{self.settings['model']}: {len(states)} states for {len(made.logits)} answer tokens")
         ids = made.sequences[:, -len(states) :]
-        ends = torch.isin(ids, torch.tensor(self._end_ids(), device=ids.device))
+        ends = torch.isin(ids, torch.tensor(self._end_ids(), dtype=ids.dtype, device=ids.device))
         found = Answers(torch.stack(states, 1).float(), ids, ends.cumsum(1) == 0, made.logits[0].float())
         return Answers(*(part[: len(images)] for part in found))
 
@@ -132,7 +132,7 @@ class TextEncoder:
         if self.candidates:
             floats["probabilities"], floats["mass"] = weigh(answers.logits, self.candidates)
         kept = [ids[live].tolist() for ids, live in zip(answers.ids.cpu(), answers.live.cpu(), strict=True)]
-        said = self.llm.processor.tokenizer.batch_decode(kept, skip_special_tokens=True)
+        said = [self.llm.processor.tokenizer.decode(ids, skip_special_tokens=True) for ids in kept]
         return {name: column.cpu().numpy() for name, column in floats.items()} | {
             "answer_ids": padded(kept, self.settings["max_new_tokens"]),
             "answer_text": np.array([clip_text(text.strip()) for text in said], f"S{TEXT_BYTES}"),

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from mmcl.pipeline.layouts import KINECT_V1, KINECT_V2
 from mmcl.trainer.backbones.original import from_original, load_original
 from mmcl.trainer.graph import adjacency
@@ -24,7 +23,7 @@ def original_state() -> dict[str, torch.Tensor]:
 
 
 def formula(name: str, s: tuple[int, ...]) -> np.ndarray:
-    r = np.random.RandomState(zlib.crc32(name.encode()))  # noqa: NPY002 - the golden numbers were made with it
+    r = np.random.RandomState(zlib.crc32(name.encode()))
     if name.endswith("num_batches_tracked"):
         return np.array(1)
     if name.endswith("running_var"):
@@ -45,7 +44,7 @@ def formula(name: str, s: tuple[int, ...]) -> np.ndarray:
 
 
 def golden_input() -> torch.Tensor:
-    r = np.random.RandomState(7)  # noqa: NPY002
+    r = np.random.RandomState(7)
     return torch.tensor(r.normal(0, 0.5, [2, 3, 64, 25, 2]).astype(np.float32))
 
 
