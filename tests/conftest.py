@@ -1,0 +1,50 @@
+"""Small real things that many tests share: a data set of acted clips with videos, tiny checkpoints."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmcl.pipeline.datasets import open_dataset
+from mmcl.pipeline.prepare import prepare
+from mmcl.pipeline.synthetic import make_dataset
+from mmcl.pipeline.tiny import TINY, build_tiny
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Tiny tensors are faster without threads, and sums come out the same on every machine."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 clips: 4 performers, 6 classes, samples.csv, skeletons/ and videos/. Not to be changed."""
+    folder = tmp_path_factory.mktemp("raw") / "acted"
+    make_dataset(folder, performers=4, trials=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared") / "acted"
+    prepare("acted", open_dataset("folder", raw), folder, lambda done, total: None)
+    return folder
+
+
+@pytest.fixture
+def data(prepared: Path, tmp_path: Path) -> Path:
+    """A test's own data folder with the skeleton cache of `raw` in it, and no feature cache yet."""
+    return Path(shutil.copytree(prepared, tmp_path / "acted"))
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the tiny checkpoints, one folder each."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in TINY:
+        build_tiny(name, folder)
+    return folder
