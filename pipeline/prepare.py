@@ -43,11 +43,16 @@ class SplitRule:
 
 
 class RawDataset(Protocol):
-    """A data set as it lies on disk. `published` names and counts what its authors counted."""
+    """A data set as it lies on disk: its files, and what each of them says."""
 
-    classes: Sequence[str]
-    layout: Layout
-    splits: Mapping[str, SplitRule]
+    @property
+    def classes(self) -> Sequence[str]: ...
+
+    @property
+    def layout(self) -> Layout: ...
+
+    @property
+    def splits(self) -> Mapping[str, SplitRule]: ...
 
     def files(self) -> list[Path]: ...
 
@@ -155,16 +160,18 @@ def _check(clip: RawClip, raw: RawDataset) -> None:
 
 def _mend(clip: RawClip) -> tuple[RawClip, str]:
     """NaN and Inf replaced by the joint's last good value (its first good one before that)."""
-    bad = ~np.isfinite(clip.joints).all(axis=3)
+    bad = np.logical_not(np.all(np.isfinite(clip.joints), axis=-1))
     if not bad.any():
         return clip, ""
     joints = clip.joints.copy()
-    for body, joint in zip(*np.nonzero(bad.any(axis=1)), strict=True):
+    for body, joint in zip(*np.nonzero(np.any(bad, axis=1)), strict=True):
         track, wrong = joints[body, :, joint], bad[body, :, joint]
         good = np.flatnonzero(~wrong)
         nearest = np.maximum(np.searchsorted(good, np.arange(len(track)), side="right") - 1, 0)
         joints[body, :, joint] = track[good[nearest]] if len(good) else 0
-    return RawClip(clip.name, clip.label, joints, clip.columns), f"NaN or Inf in {bad.any(axis=(0, 2)).sum()} frames"
+    return RawClip(
+        clip.name, clip.label, joints, clip.columns
+    ), f"NaN or Inf in {np.any(bad, axis=(0, 2)).sum()} frames"
 
 
 def _assemble(name: str, raw: RawDataset, clips: list[RawClip]) -> Skeletons:
@@ -194,9 +201,8 @@ def _count_warnings(raw: RawDataset, skeletons: Skeletons) -> list[str]:
         codes = skeletons.splits[split]
         found = int((codes == TRAIN).sum()), int((codes == TEST).sum())
         if rule.published and found != rule.published:
-            warnings.append(
-                f"{split}: {found[0]:,} train / {found[1]:,} test, published are {rule.published[0]:,} / {rule.published[1]:,}"
-            )
+            published = f"published are {rule.published[0]:,} / {rule.published[1]:,}"
+            warnings.append(f"{split}: {found[0]:,} train / {found[1]:,} test, {published}")
         if not all(found):
             warnings.append(f"{split}: {found[0]} train / {found[1]} test; one side is empty")
     absent = set(range(len(raw.classes))) - set(skeletons.labels.tolist())

@@ -29,7 +29,7 @@ class Rate(ProgressColumn):
 
 @contextmanager
 def bars(console: Console) -> Iterator[Callable[[str], OnProgress]]:
-    """Gives `bar(title)`, which gives `progress(done, total)`: bars on a terminal, a plain line now and then elsewhere."""
+    """Gives `bar(title)`, which gives `progress(done, total)`: bars on a terminal, plain lines elsewhere."""
     if not console.is_terminal:
         yield lambda title: plain(console, title)
         return

@@ -91,7 +91,7 @@ def test_original_checkpoint_file_loads_with_prefix_and_refuses_others(tmp_path)
     torch.save({"other": torch.zeros(1)}, tmp_path / "other.pt")
     model = build_model("ctrgcn", KINECT_V2, bodies=2, width=64, classes=120)
     model.load_state_dict(load_original(tmp_path / "original.pt"))
-    with pytest.raises(ValueError, match="not an original CTR-GCN checkpoint: it has no 'data_bn.weight'"):
+    with pytest.raises(ValueError, match=r"not an original CTR-GCN checkpoint: it has no 'data_bn\.weight'"):
         load_original(tmp_path / "other.pt")
 
 

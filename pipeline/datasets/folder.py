@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from functools import cached_property
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from ...cache.skeletons import OUT, TEST, TRAIN
+from ...cache.skeletons import OUT, TEST, TRAIN, Layout
 from ..layouts import KINECT_V1, KINECT_V2
 from ..prepare import RawClip, SplitRule
 
@@ -33,17 +33,9 @@ class Folder:
             )
         self._raw = raw
         self._rows = _read_rows(raw / "samples.csv")
-        self.classes = sorted({row["label"] for row in self._rows.values()})
+        self.classes = tuple(sorted({row["label"] for row in self._rows.values()}))
+        self.layout = _layout(self.files())
         self.splits = _splits(self._rows)
-
-    @cached_property
-    def layout(self):
-        first = next((path for path in self.files() if path.is_file()), None)
-        joints = np.load(first, allow_pickle=False, mmap_mode="r").shape[-2] if first else 0
-        for layout in (KINECT_V1, KINECT_V2):
-            if len(layout.joints) == joints:
-                return layout
-        raise ValueError(f"{first}: {joints} joints; known are 20 (Kinect v1) and 25 (Kinect v2)")
 
     def files(self) -> list[Path]:
         return list(self._rows)
@@ -51,7 +43,7 @@ class Folder:
     def read(self, path: Path) -> RawClip:
         row = self._rows[path]
         joints = np.load(path, allow_pickle=False).astype(np.float32)
-        label = list(self.classes).index(row["label"])
+        label = self.classes.index(row["label"])
         columns = {"subject": int(row["subject"])} if row.get("subject") else {}
         return RawClip(row["name"], label, joints if joints.ndim == 4 else joints[None], columns)
 
@@ -68,6 +60,24 @@ def _read_rows(table: Path) -> dict[Path, Mapping[str, str]]:
     if wrong:
         raise ValueError(f"{table}: split {', '.join(sorted(wrong))}; allowed are train, test or nothing")
     return {table.parent / row["skeleton"]: row for row in rows}
+
+
+def _layout(files: list[Path]) -> Layout:
+    """The layout with as many joints as the first file that can be read."""
+    first = next((path for path in files if _joints(path)), None)
+    if first is None:
+        raise ValueError(f"{files[0].parent}: none of the {len(files)} skeleton files that samples.csv names can be read")
+    for layout in (KINECT_V1, KINECT_V2):
+        if len(layout.joints) == _joints(first):
+            return layout
+    raise ValueError(f"{first}: {_joints(first)} joints; known are 20 (Kinect v1) and 25 (Kinect v2)")
+
+
+def _joints(path: Path) -> int:
+    """V of a skeleton file; 0 where it can't be read."""
+    with suppress(ValueError, OSError, EOFError, IndexError):
+        return np.load(path, allow_pickle=False, mmap_mode="r").shape[-2]
+    return 0
 
 
 def _splits(rows: Mapping[Path, Mapping[str, str]]) -> dict[str, SplitRule]:

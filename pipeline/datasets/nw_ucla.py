@@ -15,6 +15,7 @@ import numpy as np
 from ..layouts import KINECT_V1
 from ..prepare import RawClip, SplitRule, by_column, files_of
 
+SPLITS = {"xview": SplitRule(by_column("view", lambda view: view in (1, 2), lambda view: view == 3), (1020, 464))}
 _NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
 
 
@@ -24,10 +25,10 @@ class NwUcla:
         *("donning", "doffing", "throw", "carry"),
     )
     layout = KINECT_V1
-    splits = {"xview": SplitRule(by_column("view", lambda view: view in (1, 2), lambda view: view == 3), (1020, 464))}
 
     def __init__(self, raw: Path) -> None:
         self._raw = raw
+        self.splits = SPLITS
 
     def files(self) -> list[Path]:
         return files_of(self._raw, "a??_s??_e??_v??.json", "NW-UCLA skeletons (aAA_sSS_eEE_vVV.json)")

@@ -15,6 +15,7 @@ from scipy.io import loadmat
 from ..layouts import KINECT_V1_UTD
 from ..prepare import RawClip, SplitRule, by_column, files_of
 
+SPLITS = {"xsub": SplitRule(by_column("subject", lambda s: s % 2 == 1, lambda s: s % 2 == 0), (431, 430))}
 _NAME = re.compile(r"(a(\d+)_s(\d+)_t(\d+))_skeleton")
 
 
@@ -26,10 +27,10 @@ class UtdMhad:
         *("jog", "walk", "sit to stand", "stand to sit", "lunge", "squat"),
     )
     layout = KINECT_V1_UTD
-    splits = {"xsub": SplitRule(by_column("subject", lambda s: s % 2 == 1, lambda s: s % 2 == 0), (431, 430))}
 
     def __init__(self, raw: Path) -> None:
         self._raw = raw
+        self.splits = SPLITS
 
     def files(self) -> list[Path]:
         return files_of(self._raw, "a*_s*_t*_skeleton.mat", "UTD-MHAD skeletons (aA_sS_tT_skeleton.mat)")
