@@ -63,14 +63,15 @@ def read_recipe(folder: Path) -> Recipe:
     path = folder / "recipe.json"
     try:
         found = json.loads(path.read_text())
-        recipe = Recipe(found["kind"], found["dataset"], found["settings"])
+        if found["format"] != FORMAT:
+            raise ValueError(f"cache format {found['format']}, this version reads {FORMAT}")
+        return Recipe(found["kind"], found["dataset"], dict(found["settings"]))
     except FileNotFoundError:
         raise ValueError(f"{folder}: not a cache, recipe.json is missing") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a recipe ({error}); extract again into another folder") from error
-    if found.get("format") != FORMAT:
-        raise ValueError(f"{path}: cache format {found.get('format')}, this version reads {FORMAT}")
-    return recipe
+    except KeyError as error:
+        raise ValueError(f"{path}: not a recipe (no {error}); move {folder} away and extract again") from error
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: not a recipe ({error}); move {folder} away and extract again") from error
 
 
 def differences(found: Recipe, wanted: Recipe) -> str:

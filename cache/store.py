@@ -35,7 +35,7 @@ class Rows:
 
     @cached_property
     def names(self) -> list[str]:
-        return np.char.decode(self.columns["name"], "utf-8").tolist()
+        return np.char.decode(self.array("name"), "utf-8", "replace").tolist()
 
     @cached_property
     def row_of(self) -> dict[str, int]:
@@ -44,7 +44,7 @@ class Rows:
     @cached_property
     def failures(self) -> dict[str, str]:
         """Why a clip has no features, by name; empty where all went well."""
-        reasons = np.char.decode(self.columns["failure"], "utf-8", "replace").tolist()
+        reasons = np.char.decode(self.array("failure"), "utf-8", "replace").tolist()
         return {name: reason for name, reason in zip(self.names, reasons, strict=True) if reason}
 
     def array(self, column: str) -> np.ndarray:
@@ -97,15 +97,12 @@ def write_part(folder: Path, unit: int, names: Sequence[str], failures: Sequence
 
 def merge(folder: Path) -> Rows:
     """One table out of all parts; the parts go once it is safely there."""
-    sources, seen, keep = _sources(folder), set[str](), []
-    for source in sources:
-        names = _names(source)
-        keep.append(np.array([row for row, name in enumerate(names) if name not in seen], int))
-        seen.update(names)
-    parts = [source for source in sources if source.parent.name == "parts"]
-    if parts:
-        attributes = {"key": read_recipe(folder).key, "format": FORMAT, "libraries": _merged_libraries(sources)}
-        concatenate(folder / "cache.h5", sources, keep, attributes)
+    merged, keep = folder / "cache.h5", _new_rows(_sources(folder))
+    parts = [source for source in keep if source != merged]
+    if any(len(keep[part]) for part in parts):  # a kill may have left parts that were merged already
+        kept = {source: rows for source, rows in keep.items() if len(rows)}
+        attributes = {"key": read_recipe(folder).key, "format": FORMAT, "libraries": _merged_libraries(list(kept))}
+        concatenate(merged, list(kept), list(kept.values()), attributes)
     for part in parts:
         part.unlink()
     return open_cache(folder)
@@ -137,9 +134,24 @@ def library_versions() -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES}
 
 
+def _new_rows(sources: Sequence[Path]) -> dict[Path, np.ndarray]:
+    """The rows of each source whose names no source before it has."""
+    seen, rows = set[str](), dict[Path, np.ndarray]()
+    for source in sources:
+        names = _names(source)
+        rows[source] = np.array([row for row, name in enumerate(names) if name not in seen], int)
+        seen.update(names)
+    return rows
+
+
 def _merged_libraries(sources: Sequence[Path]) -> str:
-    found = {str(read_table(source)[1]["libraries"]) for source in sources}
+    found = {versions for source in sources for versions in _libraries(source)}
     return found.pop() if len(found) == 1 else json.dumps({"mixed": sorted(found)})
+
+
+def _libraries(source: Path) -> list[str]:
+    versions = str(read_table(source)[1]["libraries"])
+    return json.loads(versions).get("mixed", [versions])
 
 
 def _sources(folder: Path) -> list[Path]:
@@ -148,7 +160,7 @@ def _sources(folder: Path) -> list[Path]:
 
 
 def _names(source: Path) -> list[str]:
-    return np.char.decode(read_table(source)[0]["name"], "utf-8").tolist()
+    return np.char.decode(np.asarray(read_table(source)[0]["name"]), "utf-8").tolist()
 
 
 def _write_text(path: Path, text: str) -> None:

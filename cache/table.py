@@ -7,14 +7,16 @@ rows, and safe to share between processes. There are no variable-length types: a
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -44,11 +46,14 @@ Column = np.ndarray | Ragged
 Columns = Mapping[str, Column]
 Attributes = Mapping[str, str | int]
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+NEARLY_FULL = 1 << 20  # bytes; less than this free, and a writer that failed without saying why had no space
+
 
 def write_atomic(path: Path, fill: Callable[[Path], None]) -> None:
     """Let `fill` write a file aside, then fsync and rename it: a reader sees the whole file or the old one.
 
-    Raises OSError; one that says so where the disk is full.
+    Raises what `fill` raises, but one clear OSError where the disk is full.
     """
     aside = path.with_name(f"{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     try:
@@ -56,25 +61,28 @@ def write_atomic(path: Path, fill: Callable[[Path], None]) -> None:
         _fsync(aside)
         aside.replace(path)
         _fsync(path.parent)
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, OSError) and error.errno not in (None, errno.ENOSPC):
-            raise
-        if getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(path.parent).free < 1 << 20:
-            raise OSError(
-                errno.ENOSPC, "the disk is full; free some space and run the same command again", str(path)
-            ) from error
+    except Exception as error:
+        if _for_want_of_space(error, path.parent):
+            message = "the disk is full; free some space and run the same command again"
+            raise OSError(errno.ENOSPC, message, str(path)) from error
         raise
     finally:
-        with suppress(FileNotFoundError):
-            aside.unlink()
+        aside.unlink(missing_ok=True)
+
+
+def _for_want_of_space(error: Exception, folder: Path) -> bool:
+    number = getattr(error, "errno", None)  # torch and safetensors raise errors without one
+    return number in FULL or (number is None and shutil.disk_usage(folder).free < NEARLY_FULL)
 
 
 def write_table(path: Path, columns: Columns, attributes: Attributes) -> None:
-    """Write all columns with one checksum a row, atomically."""
+    """Write all columns with one checksum a row, atomically; ValueError where they differ in rows."""
+    rows = {name: len(column) for name, column in columns.items()}
+    if len(set(rows.values())) != 1:
+        raise ValueError(f"{path}: columns of one length are wanted, found {rows}")
 
     def fill(aside: Path) -> None:
-        with h5py.File(aside, "w", libver=("earliest", "v110"), locking=False) as file:
-            file.attrs.update(attributes)
+        with _create(aside, attributes) as file:
             for name, column in columns.items():
                 _write_column(file, name, column)
             file["crc"] = checksums(columns)
@@ -86,12 +94,12 @@ def read_table(path: Path) -> tuple[dict[str, Column], dict[str, str | int]]:
     """All columns, memory-mapped, without their checksums, and the attributes; OSError where it is no such file."""
     try:
         with h5py.File(path, "r", locking=False) as file:
-            columns = {name: _map_column(path, file[name]) for name in file if name != "crc"}
+            columns = {name: _map_column(path, file, name) for name in map(str, file) if name != "crc"}
             return columns, {k: v.item() if isinstance(v, np.generic) else v for k, v in file.attrs.items()}
     except OSError as error:
         if not path.exists():
             raise
-        raise OSError(f"{path}: not a readable HDF5 file ({error}); make it again") from error
+        raise OSError(f"{path}: not a readable HDF5 file ({error}); delete it and make it again") from error
 
 
 def checksums(columns: Columns) -> np.ndarray:
@@ -108,7 +116,7 @@ def damaged_rows(path: Path) -> list[int]:
     """The rows whose checksum no longer fits their contents."""
     columns, _ = read_table(path)
     with h5py.File(path, "r", locking=False) as file:
-        wanted = file["crc"][:]
+        wanted = _dataset(file, "crc")[:]
     return np.flatnonzero(checksums(columns) != wanted).tolist()
 
 
@@ -119,8 +127,7 @@ def concatenate(path: Path, sources: Sequence[Path], keep: Sequence[np.ndarray],
     """
 
     def fill(aside: Path) -> None:
-        with h5py.File(aside, "w", libver=("earliest", "v110"), locking=False) as out:
-            out.attrs.update(attributes)
+        with _create(aside, attributes) as out:
             for name in _agreed_columns(sources):
                 _concatenate_column(out, name, partial(_kept, sources, keep, name))
 
@@ -150,7 +157,7 @@ def _write_pieces(out: h5py.File, name: str, pieces: Callable[[], Iterator[np.nd
 def _kept(sources: Sequence[Path], keep: Sequence[np.ndarray], name: str) -> Iterator[Column]:
     for source, rows in zip(sources, keep, strict=True):
         with h5py.File(source, "r", locking=False) as file:
-            column = _map_column(source, file[name])
+            column = _map_column(source, file, name)
         whole = len(rows) == len(column)
         if isinstance(column, Ragged):
             yield column if whole else Ragged.of([column[row] for row in rows])
@@ -162,17 +169,54 @@ def _agreed_columns(sources: Sequence[Path]) -> list[str]:
     first: dict[str, tuple[object, ...]] = {}
     for source in sources:
         with h5py.File(source, "r", locking=False) as file:
-            shapes = {name: _kind(file[name]) for name in file}
+            shapes = {name: _kind(file, name) for name in map(str, file)}
         first = first or shapes
         if shapes != first:
             raise ValueError(f"{source}: its columns {shapes} differ from {first} in {sources[0]}")
     return list(first)
 
 
-def _kind(node: h5py.Dataset | h5py.Group) -> tuple[object, ...]:
-    values = node["values"] if isinstance(node, h5py.Group) else node
+def _kind(file: h5py.File, name: str) -> tuple[object, ...]:
+    ragged = isinstance(file[name], h5py.Group)
+    values = _dataset(file, f"{name}/values" if ragged else name)
     text = values.dtype.kind == "S"  # fixed-width text may be wider in one part than in another
-    return isinstance(node, h5py.Group), "text" if text else str(values.dtype), values.shape[1:]
+    return ragged, "text" if text else str(values.dtype), values.shape[1:]
+
+
+class _Steady(io.FileIO):
+    """A file that keeps its first error to itself: told of a full disk, HDF5 loses rows or ends the process."""
+
+    failed: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        left = memoryview(data)
+        size = left.nbytes
+        try:
+            while left.nbytes and not self.failed:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self.failed = error
+        return size
+
+    def truncate(self, size: int | None = None, /) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failed = self.failed or error
+            return size or 0
+
+
+@contextmanager
+def _create(path: Path, attributes: Attributes) -> Iterator[h5py.File]:
+    """A new HDF5 file; the first error in writing it is raised when it is closed."""
+    with _Steady(path, "w+") as disk:
+        try:
+            with h5py.File(disk, "w", libver=("earliest", "v110")) as file:
+                file.attrs.update(attributes)
+                yield file
+        finally:
+            if disk.failed:
+                raise disk.failed
 
 
 def _write_column(file: h5py.File, name: str, column: Column) -> None:
@@ -182,10 +226,17 @@ def _write_column(file: h5py.File, name: str, column: Column) -> None:
         file[name] = column
 
 
-def _map_column(path: Path, node: h5py.Dataset | h5py.Group) -> Column:
-    if isinstance(node, h5py.Group):
-        return Ragged(_map(path, node["values"]), node["offsets"][:])
-    return _map(path, node)
+def _map_column(path: Path, file: h5py.File, name: str) -> Column:
+    if isinstance(file[name], h5py.Group):
+        return Ragged(_map(path, _dataset(file, f"{name}/values")), _dataset(file, f"{name}/offsets")[:])
+    return _map(path, _dataset(file, name))
+
+
+def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    found = file[name]
+    if not isinstance(found, h5py.Dataset):
+        raise ValueError(f"{file.filename}: {name} is a {type(found).__name__}, wanted a dataset; make the file again")
+    return found
 
 
 def _map(path: Path, dataset: h5py.Dataset) -> np.ndarray:

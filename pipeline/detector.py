@@ -58,7 +58,7 @@ class Detector:
         return np.concatenate([low, high]).astype(int)
 
 
-def _person_label(model: str, labels: Mapping[int, str] | None) -> int:
+def _person_label(model: str, labels: Mapping[int, str] | Mapping[str, str] | None) -> int:
     for number, label in (labels or {}).items():
         if label.lower() == "person":
             return int(number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from .video import Videos, read_clip
 
 UNIT = 64  # clips a part file: what a kill can lose
 DECODERS = 4  # threads that decode; OpenCV's own are switched off
+OUR_COLUMNS = ("name", "failure", "crc")
 UNUSABLE = (ValueError, OSError)  # what a bad clip raises; TimeoutError is an OSError
 
 Progress = Callable[[int, int], None]
@@ -133,7 +134,7 @@ def _fill(folder: Path, names: Sequence[str], stage: Stage, progress: Progress) 
     return Filled(merge(folder), total)
 
 
-def _read_ahead(names: Sequence[str], stage: Stage) -> Iterator[Input]:
+def _read_ahead(names: Sequence[str], stage: Stage) -> Generator[Input, None, None]:
     """The inputs in order, the next ones being read by threads meanwhile; memory holds `stage.ahead` of them."""
     pool = ThreadPoolExecutor(DECODERS)
     waiting: deque[Future[Input]] = deque()
@@ -157,7 +158,7 @@ def _noted(inputs: Iterable[Input], failures: list[str]) -> Iterator[Input]:
 def _person_columns(inputs: Iterable[Input], boxes: Boxes) -> Columns:
     pictures, places, found = [], [], []
     for one in inputs:
-        place, there = boxes.find(one.picture)
+        place, there = (np.zeros((FRAMES, 4)), np.zeros(FRAMES, bool)) if one.failure else boxes.find(one.picture)
         pictures.append(to_jpeg(blank_image() if one.failure else person_image(one.picture, place)))
         places.append(place)
         found.append(there)
@@ -174,26 +175,33 @@ def _cached_picture(images: Rows, name: str) -> Input:
         return Input(blank_image(), str(error))
 
 
-def _encoded(encoder: Encoder, pictures: list[np.ndarray]) -> Columns:
-    """One batch, checked: a row a picture in every column."""
-    columns = encoder.encode(pictures)
-    wrong = {name: np.shape(column) for name, column in columns.items() if len(column) != len(pictures)}
+def _encoded(encoder: Encoder, pictures: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """One batch, checked: a row a picture in every column, of numbers or bytes."""
+    columns = {name: np.asarray(column) for name, column in encoder.encode(pictures).items()}
+    wrong = [
+        f"{name} {column.dtype} {list(column.shape)}"
+        for name, column in columns.items()
+        if column.shape[:1] != (len(pictures),) or column.dtype.kind not in "biufS" or name in OUR_COLUMNS
+    ]
     if wrong or not columns:
         raise ValueError(
-            f"{encoder.settings['model']}: {len(pictures)} pictures gave columns {wrong or 'none'}; wanted a row a picture"
+            f"{encoder.settings['model']}: {len(pictures)} pictures gave {'; '.join(wrong) or 'no columns'}; "
+            f"wanted a row a picture, of numbers or bytes, in columns not called {' or '.join(OUR_COLUMNS)}"
         )
     return columns
 
 
-def _joined(batches: Sequence[Columns]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([np.asarray(columns[name]) for columns in batches]) for name in batches[0]}
+def _joined(batches: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    if len({frozenset(columns) for columns in batches}) > 1:
+        raise ValueError(f"an encoder gave columns {sorted(batches[0])} for one batch, others for another")
+    return {name: np.concatenate([columns[name] for columns in batches]) for name in batches[0]}
 
 
 def _failures(reasons: list[str], columns: Columns) -> list[str]:
     """Why each row is not to be used: its clip failed, or the encoder gave a number that is none."""
     for name, column in columns.items():
         if isinstance(column, np.ndarray) and column.dtype.kind == "f":
-            finite = np.isfinite(column).reshape(len(column), -1).all(1)
+            finite = [bool(np.isfinite(row).all()) for row in column]
             reasons = [old or ("" if ok else f"not finite: {name}") for old, ok in zip(reasons, finite, strict=True)]
     return reasons
 

@@ -30,7 +30,7 @@ class Boxes(Protocol):
     def settings(self) -> Mapping[str, Any]: ...
 
     def find(self, frames: np.ndarray, /) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes int [n, 4] (left, top, right, bottom; pixels) of frames [n, H, W, 3], and bool [n]: was anybody found."""
+        """Boxes int [n, 4] (left, top, right, bottom; pixels) of frames [n, H, W, 3], and bool [n]: who was found."""
         ...
 
 
@@ -67,7 +67,7 @@ def to_jpeg(image: np.ndarray) -> np.ndarray:
 
 def from_jpeg(data: np.ndarray) -> np.ndarray:
     """The bytes of a JPEG file to an RGB picture; ValueError where they are none."""
-    image = cv2.imdecode(np.asarray(data), cv2.IMREAD_COLOR)
+    image = cv2.imdecode(np.asarray(data), cv2.IMREAD_COLOR) if len(data) else None
     if image is None:
         raise ValueError(f"damaged: {len(data)} bytes that are no JPEG")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..cache.recipe import Recipe, read_recipe
 from ..cache.skeletons import read_skeletons
 from ..cache.store import Rows, done_names, find_caches, open_cache
-from .encoder import ENCODERS
+from .encoder import ENCODERS, Encoder
 from .extract import Filled, Progress, fill_features, fill_person_images
 from .person import Boxes, WholeFrame
 from .prompts import Prompt
@@ -52,49 +52,70 @@ def extract_features(request: Request, progress: Callable[[str], Progress]) -> l
     Raises ValueError or FileNotFoundError for what can't begin; a bad clip is a failed row of its cache.
     """
     skeletons = read_skeletons(request.data / "skeletons.h5")
-    wanted = {"rgb": request.rgb, "text": request.llm}
-    images = _person_images(request, skeletons.dataset, skeletons.names, progress)
+    make_images = _person_images(request, skeletons.dataset, skeletons.names, progress)
+    encoders = _encoders(request)
+    images = make_images()
     reports = [images]
-    for kind, model in wanted.items():
-        for encoder in ENCODERS[kind](model, device=request.device, prompts=request.prompts) if model else ():
-            title = f"{kind} features, {encoder.settings['model']}"
-            filled = fill_features(
-                request.data,
-                kind,
-                images.filled.rows,
-                skeletons.names,
-                encoder,
-                batch=request.batch,
-                progress=progress(title),
-            )
-            reports.append(Report(filled.rows.recipe, filled.rows.folder, filled))
+    for kind, encoder in encoders:
+        filled = fill_features(
+            request.data,
+            kind,
+            images.filled.rows,
+            skeletons.names,
+            encoder,
+            batch=request.batch,
+            progress=progress(f"{kind} features, {encoder.settings['model']}"),
+        )
+        reports.append(Report(filled.rows.recipe, filled.rows.folder, filled))
     return reports
 
 
-def _person_images(request: Request, dataset: str, names: Sequence[str], progress: Callable[[str], Progress]) -> Report:
+def _encoders(request: Request) -> list[tuple[str, Encoder]]:
+    """What was asked for, loaded, each with its cache's kind: a wrong name is found before a video is opened."""
+    wanted = {"rgb": request.rgb, "text": request.llm}
+    return [
+        (kind, encoder)
+        for kind, model in wanted.items()
+        if model
+        for encoder in ENCODERS[kind](model, device=request.device, prompts=request.prompts)
+    ]
+
+
+def _person_images(
+    request: Request, dataset: str, names: Sequence[str], progress: Callable[[str], Progress]
+) -> Callable[[], Report]:
+    """What gives the person images when called; what cannot begin is refused now."""
     if request.videos is None:
         rows = _cached_images(request, names)
-        return Report(rows.recipe, rows.folder, Filled(rows, 0))
+        return lambda: Report(rows.recipe, rows.folder, Filled(rows, 0))
     videos = find_videos(request.videos, names)
     boxes = _boxes(request.person or DEFAULT_DETECTOR, request.device)
-    filled = fill_person_images(request.data, dataset, names, videos, boxes, progress("person images"))
-    return Report(filled.rows.recipe, filled.rows.folder, filled, decoded=filled.made)
+
+    def make() -> Report:
+        filled = fill_person_images(request.data, dataset, names, videos, boxes, progress("person images"))
+        return Report(filled.rows.recipe, filled.rows.folder, filled, decoded=filled.made)
+
+    return make
 
 
 def _cached_images(request: Request, names: Sequence[str]) -> Rows:
     """The person images that are there already; ValueError where there is none, or no way to tell which is meant."""
     found = [(folder, read_recipe(folder)) for folder in find_caches(request.data, "person-images")]
-    fits = [folder for folder, recipe in found if request.person in (None, recipe.settings["person"])]
+    fits = [folder for folder, recipe in found if _is_asked(request.person, recipe.settings["person"])]
     if len(fits) != 1:
-        there = "".join(
-            f"\n  {recipe.key}  person {recipe.settings['person']}, {recipe.settings['videos']}" for _, recipe in found
-        )
+        there = [f"\n  {one.key}  person {one.settings['person']}, {one.settings['videos']}" for _, one in found]
         raise ValueError(
-            f"{request.data}: {len(fits)} caches of person images fit; give --videos (and --person):{there or ' none yet'}"
+            f"{request.data}: {len(fits)} caches of person images fit; "
+            f"give --videos (and --person):{''.join(there) or ' none yet'}"
         )
     if missing := set(names) - done_names(fits[0]):
         raise ValueError(f"{fits[0]}: {len(missing)} clips have no person image yet; give --videos again, it resumes")
     return open_cache(fits[0])
+
+
+def _is_asked(person: str | None, known: str) -> bool:
+    """Whether a cache of the person `known` is meant; a detector's folder goes by its own name."""
+    return person is None or known in (person, Path(person).name)
 
 
 def _boxes(person: str, device: str) -> Boxes:

@@ -20,7 +20,7 @@ ENDINGS = (
     "_rgb",
     "_color",
     "_depth",
-)  # what data sets put behind the sample's name; the first that is there counts
+)  # what data sets put behind the sample's name; the commonest counts
 DEADLINE = 120.0  # seconds for one clip
 
 
@@ -52,10 +52,10 @@ def find_videos(folder: Path, names: Sequence[str]) -> Videos:
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in SUFFIXES:
             found[path.stem].append(path)
-    for ending in ENDINGS:
-        paths = {name: found[name + ending] for name in names if name + ending in found}
-        if paths:
-            return Videos(_single(paths), f"{{name}}{ending}{_suffixes(paths)}")
+    ending = max(ENDINGS, key=lambda ending: sum(name + ending in found for name in names))
+    paths = {name: found[name + ending] for name in names if name + ending in found}
+    if paths:
+        return Videos(_single(paths), f"{{name}}{ending}{_suffixes(paths)}")
     raise ValueError(f"{folder}: no video of any of {len(names)} samples; {_what_was_looked_for(names, list(found))}")
 
 
