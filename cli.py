@@ -246,7 +246,7 @@ def _planned(
 
 def _train(planned: Plan, out: Path) -> None:
     from .pipeline.report import bars
-    from .trainer.report import epoch_line, run_lines
+    from .trainer.report import epoch_line, kept_line, run_lines
     from .trainer.train import train as run_train
 
     console, epochs = _console(), planned.run.config.epochs
@@ -256,8 +256,7 @@ def _train(planned: Plan, out: Path) -> None:
         state = run_train(
             planned, out, bar("steps"), lambda line: console.print(epoch_line(line, epochs), markup=False)
         )
-    kept = f"epoch {state.best_epoch}" if state.best else f"epoch {state.epoch}"
-    console.print(f"kept {kept} ({planned.run.selection}); written: {out}\nnext: mmcl evaluate {out}", markup=False)
+    console.print(f"{kept_line(state, planned.run)}; written: {out}\nnext: mmcl evaluate {out}", markup=False)
 
 
 def _evaluate(runs: list[Path], data: Path | None) -> list[Evaluation]:

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
 from mmcl.cache.recipe import Recipe
 from mmcl.cache.skeletons import TRAIN, read_skeletons
 from mmcl.cache.store import create_cache, merge, open_cache, write_part

@@ -31,11 +31,12 @@ class Layout:
     pairs: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
-        used = {joint for edge in self.edges for joint in edge}
-        if used != set(range(len(self.joints))) or len(self.edges) != len(self.joints) - 1:
-            raise ValueError(
-                f"layout {self.name}: {len(self.edges)} edges do not join {len(self.joints)} joints to a tree"
-            )
+        count = len(self.joints)
+        if not _is_tree(self.edges, count):
+            raise ValueError(f"layout {self.name}: {len(self.edges)} edges do not join {count} joints to a tree")
+        named = [self.centre, *(joint for pair in self.pairs for joint in pair)]
+        if not all(0 <= joint < count for joint in named):
+            raise ValueError(f"layout {self.name}: centre or pairs name a joint outside 0..{count - 1}")
 
     @property
     def parents(self) -> list[int]:
@@ -73,13 +74,26 @@ class Skeletons:
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        sizes = {len(a) for a in (self.names, self.labels, self.bodies, self.joints, *self.splits.values())}
-        if len(sizes) != 1:
+        by_clip = (self.names, self.labels, self.bodies, self.joints, *self.splits.values(), *self.columns.values())
+        if len(sizes := {len(column) for column in by_clip}) != 1:
             raise ValueError(f"{self.dataset}: columns of different lengths {sorted(sizes)}")
         if len(set(self.names)) != len(self.names):
             raise ValueError(f"{self.dataset}: two clips of one name")
         if wrong := set(self.body_rules.values()) - set(BODY_RULES):
             raise ValueError(f"{self.dataset}: body rule {wrong}; allowed are {', '.join(BODY_RULES)}")
+        if set(self.splits) != set(self.body_rules):
+            raise ValueError(f"{self.dataset}: splits {list(self.splits)}, but body rules for {list(self.body_rules)}")
+        self._check_clips()
+
+    def _check_clips(self) -> None:
+        labels, rows = self.labels, np.diff(self.joints.offsets)
+        if ((labels < 0) | (labels >= len(self.classes))).any():
+            raise ValueError(f"{self.dataset}: labels {labels.min()}..{labels.max()} for {len(self.classes)} classes")
+        if (self.bodies < 1).any() or (rows < 1).any() or (rows % self.bodies).any():
+            raise ValueError(f"{self.dataset}: a clip without a frame, or with bodies of different lengths")
+        if self.joints.values.shape[1:] != (len(self.layout.joints), 3):
+            found, wanted = list(self.joints.values.shape[1:]), [len(self.layout.joints), 3]
+            raise ValueError(f"{self.dataset}: joints of shape {found}, layout {self.layout.name} wants {wanted}")
 
     @property
     def frames(self) -> np.ndarray:
@@ -112,8 +126,9 @@ def read_skeletons(path: Path) -> Skeletons:
         raise ValueError(f"{path}: an HDF5 file, but not a skeleton cache; make it with `mmcl prepare`")
     meta = json.loads(str(attributes["meta"]))
     fixed = {name: column for name, column in columns.items() if isinstance(column, np.ndarray)}
-    joints = columns["joints"]
-    assert isinstance(joints, Ragged)
+    joints = columns.get("joints")
+    if not isinstance(joints, Ragged):
+        raise ValueError(f"{path}: no ragged column 'joints'; make it again with `mmcl prepare`")
     return Skeletons(
         meta["dataset"],
         tuple(meta["classes"]),
@@ -126,6 +141,17 @@ def read_skeletons(path: Path) -> Skeletons:
         meta["body_rules"],
         {name: fixed[f"column_{name}"] for name in meta["columns"]},
     )
+
+
+def _is_tree(edges: tuple[tuple[int, int], ...], joints: int) -> bool:
+    """Every joint but one has one parent, and following parents ends at that one."""
+    parent = dict(edges)
+    if len(parent) != len(edges) or len(edges) != joints - 1 or {j for e in edges for j in e} - set(range(joints)):
+        return False
+    reached = set(range(joints)) - set(parent)
+    for _ in edges:
+        reached |= {child for child, above in edges if above in reached}
+    return len(reached) == joints
 
 
 def _meta(skeletons: Skeletons) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from mmcl.pipeline.layouts import KINECT_V1, KINECT_V2
 from mmcl.trainer.backbones.original import from_original, load_original
 from mmcl.trainer.graph import adjacency

@@ -12,13 +12,14 @@ import pytest
 import tokenizers
 import torch
 import transformers
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
 from mmcl.pipeline import llm
 from mmcl.pipeline.checkpoint import fingerprint, quiet
 from mmcl.pipeline.encoder import ENCODERS, Columns, Encoder
 from mmcl.pipeline.prompts import PROMPTS
 from mmcl.pipeline.tiny import TINY, build_tiny
-from PIL import Image
-from safetensors.torch import load_file, save_file
 
 QUESTION, DESCRIPTION = PROMPTS["touching-head"], PROMPTS["describe-person"]
 VIT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}

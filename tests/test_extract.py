@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from mmcl.cache.store import Rows, create_cache, open_cache, write_part
 from mmcl.cache.table import read_table
 from mmcl.pipeline import extract

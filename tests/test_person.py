@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessorPil
+
 from mmcl.pipeline.checkpoint import fingerprint, quiet
 from mmcl.pipeline.detector import Detector
 from mmcl.pipeline.person import FRAMES, SIZE, WholeFrame, blank_image, from_jpeg, person_image, to_jpeg
-from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessorPil
 
 WIDTH, HEIGHT = 80, 60
 NOBODY, PERSON, CAT = 0, 1, 2

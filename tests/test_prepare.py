@@ -137,7 +137,11 @@ def write_folder(folder: Path, header: str, row: str, joints: np.ndarray | None 
     [
         ("name,label", "one,wave", r"column skeleton missing; found name, label"),
         ("name,label,skeleton", "one,wave,one.npy", r"neither a split nor subjects"),
-        ("name,label,skeleton,split", "one,wave,one.npy,validate", r"split validate; allowed are train, test or nothing"),
+        (
+            "name,label,skeleton,split",
+            "one,wave,one.npy,validate",
+            r"split validate; allowed are train, test or nothing",
+        ),
         ("name,label,skeleton,split", "one,wave,two.npy,train", r"none of the 1 skeleton files"),
     ],
 )

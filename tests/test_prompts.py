@@ -1,6 +1,7 @@
 """What is asked, and what happens when something is asked that does not exist."""
 
 import pytest
+
 from mmcl.pipeline.prompts import PROMPTS, Prompt, get_prompt
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+
 from mmcl.cache.recipe import Recipe
 from mmcl.cache.store import create_cache, open_cache
 from mmcl.pipeline.prompts import PROMPTS

@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+
 from mmcl.cache import store
 from mmcl.cache.recipe import Recipe
 from mmcl.cache.store import (

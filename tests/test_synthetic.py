@@ -7,6 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pytest
+
 from mmcl.pipeline.synthetic import CLASSES, PARENTS, make_dataset
 
 PERFORMERS, TRIALS = 3, 1

@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+
 from mmcl.cache.recipe import FORMAT, Recipe, differences, read_recipe
 from mmcl.cache.table import Column, Ragged, concatenate, damaged_rows, read_table, write_atomic, write_table
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from mmcl.pipeline import video
 from mmcl.pipeline.video import bin_centres, find_videos, read_clip
 

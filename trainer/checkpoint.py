@@ -72,9 +72,12 @@ def weights_of(modules: Mapping[str, nn.Module]) -> Weights:
 
 
 def save_weights(folder: Path, weights: Weights) -> None:
-    """model.safetensors, skeletons only, and heads.safetensors where there are heads."""
-    for name, entries in weights.items():
-        if entries:
+    """heads.safetensors where there are heads, and model.safetensors, skeletons only.
+
+    The network comes last: where it is, the run is finished.
+    """
+    for name in ("heads", "model"):
+        if entries := weights[name]:
             write_atomic(folder / f"{name}.safetensors", lambda path, entries=entries: save_file(entries, path))
 
 

@@ -6,11 +6,12 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from math import isfinite
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 STREAMS = ("joint", "bone", "joint-motion", "bone-motion")
-SHIPPED = Path(__file__).parent / "configs"
+SHIPPED = Path(__file__).resolve().parent / "configs"
 
 
 @dataclass(frozen=True)
@@ -45,20 +46,23 @@ class Config:
     refine_weight: float = 0.2  # lambda of L_R, feature refinement
     temperature: float = 0.4  # tau of L_c
 
-    validation: str = (
-        ""  # training subjects held out ("3,7"), or a share of them ("0.2"); the best epoch on them is kept
-    )
+    # training subjects held out ("3,7"), or a share of them ("0.2"); the best epoch on them is kept
+    validation: str = ""
     select_on_test: bool = False  # keep the best epoch on the test split; labelled in every output
     allow_missing: bool = False  # train clips without features on the classification loss only
 
     def __post_init__(self) -> None:
         _one_of("stream", self.stream, STREAMS)
         _one_of("sampling", self.sampling, ("crop", "random"))
-        for name in ("window", "batch", "epochs", "repeat", "width"):
+        for name, value in vars(self).items():
+            _finite(name, value)
+        for name in ("window", "crop_frames", "batch", "epochs", "repeat", "width"):
             _at_least(name, getattr(self, name), 1)
         for name in ("lr", "temperature"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be above 0")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum = {self.momentum}: a share in [0, 1)")
         for name in ("warmup", "seed", "align_weight", "refine_weight", "weight_decay"):
             _at_least(name, getattr(self, name), 0)
         for name in ("crop", "test_crop"):
@@ -112,7 +116,7 @@ def make_config(path: Path, settings: Sequence[Mapping[str, Any]], splits: Mappi
     asked: dict[str, Any] = {}
     for setting in settings:
         asked |= setting
-    if path == SHIPPED / "default.toml":
+    if path.resolve() == SHIPPED / "default.toml":
         split = entries["split"] = asked.get("split", next(iter(splits)))
         entries["batch"] = max(2, min(entries.get("batch", Config.batch), splits.get(split, 0) // 8))
     return Config(**(entries | asked))
@@ -146,17 +150,24 @@ def _as_type(name: str, value: Any, wanted: Any, where: str) -> Any:
     if wanted in (int, float, str, bool):
         if type(value) is wanted:
             return value
-        if wanted is str and isinstance(value, int | float):  # --set validation=0.2
+        if wanted is str and type(value) in (int, float):  # --set validation=0.2
             return str(value)
-    elif isinstance(value, list | tuple) and all(isinstance(v, int | float) for v in value):
-        return tuple(value)
-    readable = wanted.__name__ if wanted in (int, float, str, bool) else "a list of numbers"
-    raise ValueError(f"{where}: {name} = {value!r}, wanted {readable}")
+        raise ValueError(f"{where}: {name} = {value!r}, wanted {wanted.__name__}")
+    item = get_args(wanted)[0]
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{where}: {name} = {value!r}, wanted a list of {item.__name__}")
+    return tuple(_as_type(f"{name}[{i}]", v, item, where) for i, v in enumerate(value))
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{name} = {value!r}: allowed are {', '.join(allowed)}")
+
+
+def _finite(name: str, value: Any) -> None:
+    numbers = value if isinstance(value, tuple) else (value,)
+    if any(isinstance(number, float) and not isfinite(number) for number in numbers):
+        raise ValueError(f"{name} = {value}: must be finite")
 
 
 def _at_least(name: str, value: float, least: float) -> None:

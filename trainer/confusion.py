@@ -12,20 +12,25 @@ from matplotlib.figure import Figure
 def draw_confusion(path: Path, confusion: np.ndarray, classes: tuple[str, ...], title: str) -> None:
     """Rows are true classes, columns what they were called; shades are shares of the row, counts stand in the cells."""
     size = max(5.0, 0.33 * len(classes) + 2.5)
-    figure = Figure(figsize=(size, size), layout="constrained")
+    figure = Figure(figsize=(size, size))
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    ticks = np.arange(len(classes))
-    axes.set_xticks(ticks, classes, rotation=90, fontsize=8)
-    axes.set_yticks(ticks, classes, fontsize=8)
+    ticks, names = np.arange(len(classes)), [_plain(name) for name in classes]
+    axes.set_xticks(ticks, names, rotation=90, fontsize=8)
+    axes.set_yticks(ticks, names, fontsize=8)
     axes.set_xlabel("called")
     axes.set_ylabel("true")
-    axes.set_title(title, fontsize=9, wrap=True)
+    axes.set_title(_plain(title), fontsize=9, wrap=True)
     for row, column in zip(*np.nonzero(confusion), strict=True):
         dark = share[row, column] > 0.5
         axes.text(
             column, row, str(confusion[row, column]), ha="center", va="center", fontsize=7, color="w" if dark else "k"
         )
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, format="png", bbox_inches="tight")
+
+
+def _plain(text: str) -> str:
+    """Dollar signs as they are, not as the ends of a formula."""
+    return text.replace("$", r"\$")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def evaluate(folder: Path, data: Path | None, progress: Callable[[int, int], Non
     """
     run = read_run(folder)
     model = load_model(folder, run)
-    skeletons = read_skeletons((data or Path(run.data)) / "skeletons.h5")
+    skeletons = _read_data(run, data)
     _refuse_misfit(run, skeletons, folder, moved=data is not None)
     rows = skeletons.rows(run.config.split, TEST)
     if not len(rows):
@@ -50,84 +51,103 @@ def evaluate(folder: Path, data: Path | None, progress: Callable[[int, int], Non
     body = body_of(run.layout, run.slots, run.body_rule)
     packed = pack(skeletons).to(device)
     scores = score(model.to(device), packed, rows, body=body, config=run.config, progress=progress).numpy()
-    metrics = measure(scores, skeletons.labels[rows])
-    result = Evaluation(run, metrics, sum(p.numel() for p in model.parameters()), folder / "evaluation", notes(run))
-    _write(result, scores, skeletons, rows)
+    metrics, parameters = measure(scores, skeletons.labels[rows]), sum(p.numel() for p in model.parameters())
+    result = Evaluation(run, metrics, parameters, folder / "evaluation", notes(run, skeletons))
+    result.folder.mkdir(exist_ok=True)
+    _write_scores(result.folder / "scores.npz", scores, skeletons, rows)
+    _write_summary(result)
+    _write_tables(result)
     return result
 
 
-def notes(run: Run) -> list[str]:
+def notes(run: Run, skeletons: Skeletons) -> list[str]:
     """What a reader must know beside the number."""
-    found = [f"epoch: {run.selection}"]
-    for kind, name in (("rgb", "FAM"), ("text", "FRM")):
-        cache: Mapping[str, Any] | None = getattr(run, kind)
-        if cache:
-            asked = f", prompt {cache['settings']['prompt']}" if "prompt" in cache["settings"] else ""
-            missing = len(run.missing[kind])
-            gap = (
-                f"; {missing} of {run.train_clips} training clips had no features and were masked out"
-                if missing
-                else ""
-            )
-            found.append(f"{name}: frozen {cache['settings'].get('model', '?')}{asked}, cache {cache['key']}{gap}")
-        else:
-            found.append(f"{name}: none")
+    found = [f"epoch: {run.selection}", _teacher_note(run, "rgb", "FAM"), _teacher_note(run, "text", "FRM")]
+    if skeletons.digest != run.skeletons:
+        found.append(f"data: not what was trained on ({run.skeletons}), but {skeletons.digest}")
     return found
+
+
+def _teacher_note(run: Run, kind: str, head: str) -> str:
+    cache: Mapping[str, Any] | None = getattr(run, kind)
+    if cache is None:
+        return f"{head}: none"
+    settings, missing = cache["settings"], len(run.missing[kind])
+    asked = f", prompt {settings['prompt']}" if "prompt" in settings else ""
+    gap = f"; {missing} of {run.train_clips} training clips had no features and were masked out" if missing else ""
+    return f"{head}: frozen {settings.get('model', '?')}{asked}, cache {cache['key']}{gap}"
+
+
+def _read_data(run: Run, data: Path | None) -> Skeletons:
+    folder = data or Path(run.data)
+    if data is None and not folder.exists():
+        raise FileNotFoundError(f"{folder}: the data of this run is not there; pass --data with where it is now")
+    return read_skeletons(folder / "skeletons.h5")
 
 
 def _refuse_misfit(run: Run, skeletons: Skeletons, folder: Path, *, moved: bool) -> None:
     if skeletons.classes != run.classes or skeletons.layout != run.layout:
-        raise ValueError(
-            f"{folder}: trained on {run.dataset} ({len(run.classes)} classes, {run.layout.name}), these skeletons are {skeletons.dataset} ({len(skeletons.classes)}, {skeletons.layout.name})"
-        )
-    if int(skeletons.bodies.max()) > run.slots:
-        raise ValueError(
-            f"{folder}: trained with room for {run.slots} bodies, these clips have {skeletons.bodies.max()}"
-        )
+        trained = f"{run.dataset} ({len(run.classes)} classes, {run.layout.name})"
+        found = f"{skeletons.dataset} ({len(skeletons.classes)} classes, {skeletons.layout.name})"
+        raise ValueError(f"{folder}: trained on {trained}, these skeletons are {found}; pass --data with its own")
+    if (most := int(skeletons.bodies.max())) > run.slots:
+        raise ValueError(f"{folder}: trained with room for {run.slots} bodies, these clips have {most}")
     if skeletons.digest != run.skeletons and not moved:
         raise ValueError(
-            f"{run.data}: prepared again since the training ({run.skeletons}, now {skeletons.digest}); pass --data to evaluate on it all the same"
+            f"{run.data}: prepared again since the training (it was {run.skeletons}, now {skeletons.digest}); "
+            "pass --data to evaluate on it all the same"
         )
 
 
-def _write(result: Evaluation, scores: np.ndarray, skeletons: Skeletons, rows: np.ndarray) -> None:
-    folder, run, metrics = result.folder, result.run, result.metrics
-    folder.mkdir(exist_ok=True)
+def _write_scores(path: Path, scores: np.ndarray, skeletons: Skeletons, rows: np.ndarray) -> None:
+    """names, scores and labels of the test clips; readable without pickle."""
+    content = io.BytesIO()
     names = np.array([skeletons.names[row] for row in rows])
-    write_atomic(folder / "scores.npz", lambda path: _save_scores(path, names, scores, skeletons.labels[rows]))
+    np.savez(content, names=names, scores=scores, labels=skeletons.labels[rows])
+    write_atomic(path, lambda aside: _write_bytes(aside, content.getvalue()))
+
+
+def _write_summary(result: Evaluation) -> None:
+    config, metrics = result.run.config, result.metrics
     summary = {
-        "dataset": run.dataset,
-        "split": run.config.split,
-        "stream": run.config.stream,
-        "seed": run.config.seed,
+        "dataset": result.run.dataset,
+        "split": config.split,
+        "stream": config.stream,
+        "seed": config.seed,
         "clips": metrics.clips,
         "top1": metrics.top1,
         "top5": metrics.top5,
         "mean_class_accuracy": metrics.mean_class,
         "chance": metrics.chance,
         "parameters": result.parameters,
-        "select_on_test": run.config.select_on_test,
+        "select_on_test": config.select_on_test,
         "notes": result.notes,
     }
-    write_atomic(folder / "results.json", lambda path: _write_json(path, summary))
-    with (folder / "per_class.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["class", "clips", "accuracy", "mistaken_for", "mistakes"])
-        writer.writerows(
-            [c.name, c.clips, f"{c.accuracy:.4f}", c.mistaken_for, c.mistakes] for c in per_class(metrics, run.classes)
-        )
-    with (folder / "confusion.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["true \\ called", *run.classes])
-        writer.writerows([name, *row] for name, row in zip(run.classes, metrics.confusion.tolist(), strict=True))
-    title = f"{run.dataset} {run.config.split} {run.config.stream}: top-1 {metrics.top1:.1%} of {metrics.clips}, {run.selection}"
-    draw_confusion(folder / "confusion.png", metrics.confusion, run.classes, title)
+    text = json.dumps(summary, indent=1)
+    write_atomic(result.folder / "results.json", lambda aside: _write_bytes(aside, text.encode()))
 
 
-def _save_scores(path: Path, names: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> None:
-    with path.open("wb") as file:
-        np.savez(file, names=names, scores=scores, labels=labels)
+def _write_tables(result: Evaluation) -> None:
+    """per_class.csv, confusion.csv and confusion.png."""
+    folder, run, metrics = result.folder, result.run, result.metrics
+    lines = [
+        (c.name, c.clips, f"{c.accuracy:.4f}", c.mistaken_for, c.mistakes) for c in per_class(metrics, run.classes)
+    ]
+    _write_csv(folder / "per_class.csv", ("class", "clips", "accuracy", "mistaken_for", "mistakes"), lines)
+    counts = ((name, *row) for name, row in zip(run.classes, metrics.confusion.tolist(), strict=True))
+    _write_csv(folder / "confusion.csv", ("true \\ called", *run.classes), counts)
+    on = f"{run.dataset} {run.config.split} {run.config.stream}"
+    title = f"{on}: top-1 {metrics.top1:.1%} of {metrics.clips}, {run.selection}"
+    write_atomic(folder / "confusion.png", lambda aside: draw_confusion(aside, metrics.confusion, run.classes, title))
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1))
+def _write_csv(path: Path, header: Iterable[str], lines: Iterable[Iterable[Any]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(header)
+    writer.writerows(lines)
+    write_atomic(path, lambda aside: _write_bytes(aside, text.getvalue().encode()))
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.markup import escape
 from rich.table import Table
 
-from .checkpoint import EpochMetrics
-from .evaluate import Evaluation
+from .checkpoint import EpochMetrics, State
 from .metrics import per_class
 from .run import Run
+
+if TYPE_CHECKING:  # training says its lines without loading what evaluation draws with
+    from .evaluate import Evaluation
 
 
 def run_lines(run: Run) -> list[str]:
     """What is going to be trained on what."""
     config = run.config
     held = f", {run.held_out_clips} held out" if run.held_out_clips else ""
-    lines = [
-        f"{run.dataset} {config.split}, {config.stream}: {run.train_clips} training clips{held}, {len(run.classes)} classes",
-        f"{config.backbone}, width {config.width}, {config.window} frames, {run.slots} bodies; batch {config.batch}, {config.epochs} epochs, seed {config.seed}; keeps the {run.selection}",
-    ]
+    clips = f"{run.train_clips} training clips{held}, {len(run.classes)} classes"
+    network = f"{config.backbone}, width {config.width}, {config.window} frames, {run.slots} bodies"
+    schedule = f"batch {config.batch}, {config.epochs} epochs, seed {config.seed}; keeps the {run.selection}"
+    lines = [f"{run.dataset} {config.split}, {config.stream}: {clips}", f"{network}; {schedule}"]
     for kind, head in (("rgb", "FAM"), ("text", "FRM")):
         cache = getattr(run, kind)
         missing = len(run.missing.get(kind, ()))
@@ -31,7 +35,13 @@ def run_lines(run: Run) -> list[str]:
 def epoch_line(line: EpochMetrics, epochs: int) -> str:
     chosen = f"  held out {line.held_out_top1:6.1%}" if line.held_out_top1 >= 0 else ""
     parts = f"{line.classify:.3f} + align {line.align:.3f} + refine {line.refine:.3f}"
-    return f"epoch {line.epoch:3d}/{epochs}  lr {line.lr:.4f}  loss {line.loss:.3f} ({parts})  train {line.train_top1:6.1%}{chosen}"
+    loss = f"lr {line.lr:.4f}  loss {line.loss:.3f} ({parts})"
+    return f"epoch {line.epoch:3d}/{epochs}  {loss}  train {line.train_top1:6.1%}{chosen}"
+
+
+def kept_line(state: State, run: Run) -> str:
+    """Which epoch's weights the run keeps, and why."""
+    return f"kept epoch {state.best_epoch if state.best else state.epoch} ({run.selection})"
 
 
 def result_table(result: Evaluation) -> Table:

@@ -5,7 +5,7 @@ model.safetensors    the network, skeletons only
 heads.safetensors    FAM, FRM and their feature statistics
 state.pt             what resuming needs: weights, optimizer, epoch, metrics
 metrics.csv          a line an epoch
-log.txt              what was printed
+log.txt              what was printed: the run, a line an epoch, the epoch that was kept; a resume goes on below
 """
 
 from __future__ import annotations
@@ -88,10 +88,10 @@ def refuse_other(folder: Path, run: Run) -> None:
 
 
 def _flat(run: Run) -> dict[str, Any]:
-    outer = {
-        name: getattr(run, name) for name in run.__dataclass_fields__ if name not in ("config", "layout", "classes")
-    }
-    return {**as_dict(run.config), **outer, "layout": run.layout.name, "classes": len(run.classes)}
+    outer = {name: getattr(run, name) for name in ("dataset", "skeletons", "slots", "body_rule")}
+    outer["missing"] = {kind: names for kind, names in run.missing.items() if names}
+    caches = {kind: cache["key"] if cache else "none" for kind, cache in (("rgb", run.rgb), ("text", run.text))}
+    return {**as_dict(run.config), **outer, **caches, "layout": run.layout.name, "classes": len(run.classes)}
 
 
 def _write_text(path: Path, text: str) -> None:

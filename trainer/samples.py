@@ -79,7 +79,7 @@ def _held_out(skeletons: Skeletons, rows: np.ndarray, config: Config) -> np.ndar
     if "subject" not in skeletons.columns:
         raise ValueError(f"--validation {config.validation}: {skeletons.dataset} does not say who its subjects are")
     subjects = skeletons.columns["subject"][rows]
-    there = np.unique(subjects)
+    there = np.unique(subjects[subjects >= 0])  # -1 stands for nobody knows
     return rows[np.isin(subjects, _chosen_subjects(config, there))]
 
 
@@ -87,7 +87,7 @@ def _chosen_subjects(config: Config, there: np.ndarray) -> np.ndarray:
     text = config.validation
     try:
         if "." in text:
-            count = max(1, round(float(text) * len(there)))
+            count = max(1, round(_share(text) * len(there)))
             return np.random.default_rng(config.seed).permutation(there)[:count]
         wanted = np.array([int(part) for part in text.split(",")])
     except ValueError:
@@ -95,6 +95,13 @@ def _chosen_subjects(config: Config, there: np.ndarray) -> np.ndarray:
     if unknown := sorted(set(wanted.tolist()) - set(there.tolist())):
         raise ValueError(f"--validation {text}: no training subject {unknown}; there are {there.tolist()}")
     return wanted
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 < share < 1:
+        raise ValueError(text)
+    return share
 
 
 def load_features(folder: Path, kind: str, skeletons: Skeletons, rows: np.ndarray, *, allow_missing: bool) -> Features:

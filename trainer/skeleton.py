@@ -15,12 +15,18 @@ from .config import Config
 
 
 class Packed(NamedTuple):
-    """All clips end to end. joints [F, V, C]; start, frames, bodies int64 [clips]; a body's frames lie together."""
+    """All clips end to end. joints [F, V, C]; a body's frames lie together.
+
+    `seen` [F] is 1 where a frame holds a body and 0 where all its coordinates are zero. start, frames, bodies and
+    origin are int64 [clips]; `origin` is the first frame in which the first body is seen.
+    """
 
     joints: Tensor
+    seen: Tensor
     start: Tensor
     frames: Tensor
     bodies: Tensor
+    origin: Tensor
 
     def to(self, device: torch.device) -> Packed:
         return Packed(*(tensor.to(device) for tensor in self))
@@ -49,7 +55,15 @@ def pack(skeletons: Skeletons) -> Packed:
     start, frames, bodies = (
         torch.tensor(a) for a in (skeletons.joints.offsets[:-1], skeletons.frames, skeletons.bodies)
     )
-    return Packed(joints, start, frames, bodies)
+    seen = (joints != 0).flatten(1).any(1)
+    return Packed(joints, seen.to(joints), start, frames, bodies, _first_seen(seen, start, frames))
+
+
+def _first_seen(seen: Tensor, start: Tensor, frames: Tensor) -> Tensor:
+    """The first frame of each clip's first body that is not all zero; its very first where all of them are."""
+    there = torch.cat([seen.nonzero()[:, 0], torch.tensor([len(seen)])])
+    first = there[torch.searchsorted(there, start)]
+    return torch.where(first < start + frames, first, start)
 
 
 def body_of(layout: Layout, slots: int, rule: str) -> Body:
@@ -69,12 +83,8 @@ def batch(packed: Packed, rows: Tensor, body: Body, config: Config, draws: Draws
     The steps are CTR-GCN's: frames, centre, rotation, scale, then bones and motion. Absent bodies stay zero
     throughout, or repeat the first one, as the split's rule says.
     """
-    clips = Packed(packed.joints, packed.start[rows], packed.frames[rows], packed.bodies[rows])
-    turn = (
-        None
-        if draws is None
-        else rotations((2 * draws.angles.to(clips.joints) - 1) * torch.tensor(config.rotation).to(clips.joints))
-    )
+    clips = Packed(packed.joints, packed.seen, *(column[rows] for column in packed[2:]))
+    turn = None if draws is None else _random_rotations(draws.angles.to(clips.joints), config)
     x = _placed(clips, positions(clips.frames, config, draws), body, config, turn)
     if config.minmax:
         every = torch.arange(int(clips.frames.max()), device=rows.device).expand(len(rows), -1)
@@ -109,16 +119,22 @@ def resized(first: Tensor, length: Tensor, window: int) -> Tensor:
     return first[:, None] + inside
 
 
-def gather(clips: Packed, at: Tensor, body: Body) -> Tensor:
-    """Frames at fractional positions, linearly interpolated, [N, M, T, V, C]; absent slots hold the first body."""
+def gather(clips: Packed, at: Tensor, body: Body, *, centre: bool) -> Tensor:
+    """Frames at fractional positions, linearly interpolated, [N, M, T, V, C]; absent slots hold the first body.
+
+    `centre` moves each clip by its centre joint, before the interpolation: frames without a body stay zero.
+    """
     low = at.floor().long().minimum(clips.frames[:, None] - 1)
     high = (low + 1).minimum(clips.frames[:, None] - 1)
     slot = torch.arange(body.slots, device=at.device)
     slot = torch.where(slot < clips.bodies[:, None], slot, 0)
     offset = (clips.start[:, None] + slot * clips.frames[:, None])[:, :, None]
-    left = clips.joints[offset + low[:, None]]
-    weight = (at - low)[:, None, :, None, None]
-    return left.lerp(clips.joints[offset + high[:, None]], weight.to(left))
+    low, high, weight = offset + low[:, None], offset + high[:, None], (at - low)[:, None].to(clips.joints)
+    x = clips.joints[low].lerp(clips.joints[high], weight[..., None, None])
+    if not centre:
+        return x
+    moved = clips.seen[low].lerp(clips.seen[high], weight.expand(low.shape))
+    return x - clips.joints[clips.origin, body.centre][:, None, None, None] * moved[..., None, None]
 
 
 def rotations(degrees: Tensor) -> Tensor:
@@ -149,10 +165,7 @@ def motion(x: Tensor) -> Tensor:
 
 def _placed(clips: Packed, at: Tensor, body: Body, config: Config, turn: Tensor | None) -> Tensor:
     """Gathered, centred and turned; frames in which a body is all zero stay zero."""
-    x = gather(clips, at.minimum(clips.frames[:, None] - 1), body)
-    if config.centre:
-        seen = (x != 0).any(-1, keepdim=True).any(-2, keepdim=True)
-        x = (x - clips.joints[clips.start, body.centre][:, None, None, None]) * seen
+    x = gather(clips, at.minimum(clips.frames[:, None] - 1), body, centre=config.centre)
     return x if turn is None else torch.einsum("nij,nmtvj->nmtvi", turn, x)
 
 
@@ -163,8 +176,13 @@ def _present(clips: Packed, body: Body) -> Tensor:
 
 
 def _linspace(frames: Tensor, window: int) -> Tensor:
-    step = torch.linspace(0, 1, window, dtype=torch.float64, device=frames.device)
-    return ((frames - 1)[:, None] * step).floor().float()
+    """linspace(0, frames - 1, window) cut to integers, in integers: a float may land just below one."""
+    at = torch.arange(window, device=frames.device)
+    return ((frames - 1)[:, None] * at // max(window - 1, 1)).float()
+
+
+def _random_rotations(uniform: Tensor, config: Config) -> Tensor:
+    return rotations((2 * uniform - 1) * torch.tensor(config.rotation).to(uniform))
 
 
 def _matrix(entries: list[Tensor]) -> Tensor:

@@ -16,10 +16,12 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ..cache.skeletons import TEST, Skeletons, read_skeletons
+from ..cache.table import write_atomic
 from .checkpoint import EpochMetrics, State, load_state, save_state, save_weights, weights_of
 from .config import Config
 from .model import SkeletonClassifier
 from .objective import Heads, Losses, Teachers, build_heads, losses, stacked, teachers_of
+from .report import epoch_line, kept_line, run_lines
 from .run import Run, refuse_other, write_run
 from .samples import Features, Split, load_features, split_rows
 from .scoring import score, top1
@@ -81,14 +83,22 @@ def plan(job: Job) -> Plan:
     """Join everything by name and describe the run; raises ValueError for whatever could not end well."""
     skeletons = read_skeletons(job.data / "skeletons.h5")
     split = split_rows(skeletons, job.config)
-    if job.config.batch > len(split.train) * job.config.repeat:
-        raise ValueError(
-            f"batch {job.config.batch}: there are {len(split.train)} training clips; --set batch=... smaller"
-        )
+    _refuse_hopeless(skeletons, split, job.config)
     allow = job.config.allow_missing
     rgb = load_features(job.rgb, "rgb", skeletons, split.train, allow_missing=allow) if job.rgb else None
     text = load_features(job.text, "text", skeletons, split.train, allow_missing=allow) if job.text else None
-    return Plan(_describe(job, skeletons, split, rgb, text), skeletons, split, rgb, text)
+    run = _describe(job, skeletons, split, rgb, text)
+    with torch.device("meta"):
+        run.build()  # a width or a backbone that cannot be is refused here
+    return Plan(run, skeletons, split, rgb, text)
+
+
+def _refuse_hopeless(skeletons: Skeletons, split: Split, config: Config) -> None:
+    clips = len(split.train) * config.repeat
+    if config.batch > clips:
+        raise ValueError(f"batch {config.batch}: an epoch has {clips} training clips; --set batch={clips} or smaller")
+    if config.select_on_test and not len(skeletons.rows(config.split, TEST)):
+        raise ValueError(f"select_on_test: split {config.split} of {skeletons.dataset} has no test clips")
 
 
 def train(planned: Plan, out: Path, on_step: OnStep, on_epoch: OnEpoch) -> State:
@@ -96,23 +106,27 @@ def train(planned: Plan, out: Path, on_step: OnStep, on_epoch: OnEpoch) -> State
 
     Raises ValueError where `out` holds another run, RuntimeError where the loss stops being finite.
     """
+    training, epochs = _set_up(planned), planned.run.config.epochs
     if (out / "run.json").exists():
         refuse_other(out, planned.run)
     else:
         out.mkdir(parents=True, exist_ok=True)
         write_run(out, planned.run)
-    training = _set_up(planned)
     state = load_state(out, training.modules, training.optimizer)
-    for epoch in range(state.epoch, planned.run.config.epochs):
-        started = time.monotonic()
-        means = _epoch(training, planned.split.train, epoch, on_step)
-        chosen = _held_out_top1(training, planned)
-        line = _metrics(training, epoch, means, chosen, time.monotonic() - started)
+    finished = state.epoch == epochs and (out / "model.safetensors").exists()
+    if not finished:
+        _log(out, *run_lines(planned.run), *([f"resumed after epoch {state.epoch}"] if state.epoch else []))
+    for epoch in range(state.epoch, epochs):
+        line = _one_epoch(training, planned, epoch, on_step)
         _advance(state, line, training)
         save_state(out, state, weights_of(training.modules), training.optimizer)
         _write_metrics(out / "metrics.csv", state.history)
+        _log(out, epoch_line(line, epochs))
         on_epoch(line)
-    save_weights(out, state.best or weights_of(training.modules))
+    if not finished:
+        _write_metrics(out / "metrics.csv", state.history)  # a kill may have come between a state and its metrics
+        save_weights(out, state.best or weights_of(training.modules))
+        _log(out, kept_line(state, planned.run))
     return state
 
 
@@ -140,7 +154,7 @@ def _describe(job: Job, skeletons: Skeletons, split: Split, rgb: Features | None
     return Run(
         config=job.config,
         dataset=skeletons.dataset,
-        data=str(job.data),
+        data=str(job.data.resolve()),
         skeletons=skeletons.digest,
         classes=skeletons.classes,
         layout=skeletons.layout,
@@ -209,10 +223,17 @@ def _epoch(training: Training, rows: np.ndarray, epoch: int, on_step: OnStep) ->
         chunk = order[step * config.batch : (step + 1) * config.batch]
         sums += _step(training, chunk, _generator(config.seed, epoch, step))
         on_step(epoch * steps + step + 1, config.epochs * steps)
-    means = (sums / steps).cpu()
-    if not means.isfinite().all():
-        raise RuntimeError(f"epoch {epoch + 1}: the loss is not finite; the epoch before is kept, try a smaller lr")
-    return means
+    _refuse_diverged(training, sums, epoch)
+    return (sums / steps).cpu()
+
+
+def _refuse_diverged(training: Training, sums: Tensor, epoch: int) -> None:
+    weights = [*training.model.parameters(), *training.heads.parameters()]
+    if not torch.stack([tensor.isfinite().all() for tensor in (sums, *weights)]).all():
+        kept = f"epoch {epoch} is kept in state.pt" if epoch else "nothing is kept"
+        raise RuntimeError(
+            f"epoch {epoch + 1}: the loss or a weight is not finite; {kept}; train with a smaller lr into another --out"
+        )
 
 
 def _step(training: Training, rows: Tensor, generator: torch.Generator) -> Tensor:
@@ -241,6 +262,13 @@ def _held_out_top1(training: Training, planned: Plan) -> float:
     return top1(scores, skeletons.labels[rows])
 
 
+def _one_epoch(training: Training, planned: Plan, epoch: int, on_step: OnStep) -> EpochMetrics:
+    started = time.monotonic()
+    means = _epoch(training, planned.split.train, epoch, on_step)
+    chosen = _held_out_top1(training, planned)
+    return _metrics(training, epoch, means, chosen, time.monotonic() - started)
+
+
 def _metrics(training: Training, epoch: int, means: Tensor, chosen: float, seconds: float) -> EpochMetrics:
     rate = learning_rate(training.config, epoch)
     total, classify, align, refine, right = means.tolist()
@@ -255,7 +283,15 @@ def _advance(state: State, line: EpochMetrics, training: Training) -> None:
 
 
 def _write_metrics(path: Path, history: list[EpochMetrics]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(EpochMetrics)])
-        writer.writeheader()
-        writer.writerows(asdict(line) for line in history)
+    def fill(aside: Path) -> None:
+        with aside.open("w", newline="") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(EpochMetrics)])
+            writer.writeheader()
+            writer.writerows(asdict(line) for line in history)
+
+    write_atomic(path, fill)
+
+
+def _log(out: Path, *lines: str) -> None:
+    with (out / "log.txt").open("a") as file:
+        file.writelines(f"{line}\n" for line in lines)

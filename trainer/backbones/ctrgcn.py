@@ -133,11 +133,13 @@ class Projection(nn.Sequential):
     """1x1 convolution with a stride over time and batch norm, where a shortcut changes shape."""
 
     def __init__(self, c_in: int, c_out: int, stride: int = 1) -> None:
-        super().__init__(nn.Conv2d(c_in, c_out, 1, (1, stride)), nn.BatchNorm2d(c_out))
-        _kaiming_fan_out(self[0], c_out)
+        conv = nn.Conv2d(c_in, c_out, 1, (1, stride))
+        super().__init__(conv, nn.BatchNorm2d(c_out))
+        _kaiming_fan_out(conv, c_out)
 
 
-def _kaiming_fan_out(conv: nn.Module, fan_out: int) -> None:
+def _kaiming_fan_out(conv: nn.Conv1d | nn.Conv2d, fan_out: int) -> None:
     """He initialisation for the fan-out of the paper's separate convolutions, which ours computes together."""
     nn.init.normal_(conv.weight, 0, (2 / fan_out) ** 0.5)
-    nn.init.zeros_(conv.bias)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)

@@ -1,0 +1,255 @@
+"""Evaluation: skeletons and model.safetensors, nothing else; its files; what it refuses and what it labels."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmcl.cache.recipe import Recipe
+from mmcl.cache.skeletons import TEST, read_skeletons, write_skeletons
+from mmcl.cache.store import create_cache, merge, write_part
+from mmcl.cache.table import Ragged
+from mmcl.trainer.config import Config
+from mmcl.trainer.confusion import draw_confusion
+from mmcl.trainer.evaluate import Evaluation, evaluate
+from mmcl.trainer.metrics import measure
+from mmcl.trainer.samples import choose_cache
+from mmcl.trainer.train import Job, plan, train
+
+TINY = Config(split="xsub", width=8, window=16, crop_frames=16, batch=4, epochs=2, warmup=0, milestones=(), lr=0.05)
+KINDS = ("rgb", "text")
+
+ALONE = """
+import json, sys, torch
+torch.set_num_threads(1)
+for name in ("transformers", "cv2", "mmcl.pipeline"):
+    sys.modules[name] = None  # importing it is an ImportError
+from pathlib import Path
+from mmcl.trainer.evaluate import evaluate
+from mmcl.trainer.report import class_table, result_table, run_lines
+result = evaluate(Path(sys.argv[1]), None, lambda done, total: None)
+class_table(result), result_table(result), run_lines(result.run)
+import mmcl.trainer.train
+print(json.dumps(sorted(name for name, module in sys.modules.items() if module is not None)))
+"""
+
+
+def nothing(*_: object) -> None:
+    pass
+
+
+def trained(data: Path, out: Path, config: Config = TINY, caches: str | None = "none") -> Path:
+    rgb, text = (choose_cache(data, kind, caches) for kind in KINDS)
+    train(plan(Job(data, out, config, rgb, text)), out, nothing, nothing)
+    return out
+
+
+def features(data: Path) -> None:
+    names = list(read_skeletons(data / "skeletons.h5").names)
+    values = np.random.default_rng(0).normal(size=(len(names), 4)).astype(np.float32)
+    reasons = ["broken video", *[""] * (len(names) - 1)]
+    for kind, column, settings in (
+        ("rgb", "feature", {"model": "net"}),
+        ("text", "prompt_feature", {"model": "llm", "prompt": "holding-object"}),
+    ):
+        folder = create_cache(data, Recipe(kind, "acted", settings))
+        write_part(folder, 0, names, reasons, {column: values})
+        merge(folder)
+
+
+@pytest.fixture(scope="module")
+def taught(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `acted`, its feature caches, and a `run` trained with both. Not to be changed."""
+    folder = tmp_path_factory.mktemp("taught")
+    data = Path(shutil.copytree(prepared, folder / "acted"))
+    features(data)
+    trained(data, folder / "run", replace(TINY, allow_missing=True), None)
+    return folder
+
+
+@pytest.fixture
+def own(taught: Path, tmp_path: Path) -> Path:
+    """A test's own copy of the run, still pointing at the shared data."""
+    return Path(shutil.copytree(taught / "run", tmp_path / "run"))
+
+
+def rows_of(path: Path) -> list[list[str]]:
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_nothing_of_stage_one_is_needed(own: Path, taught: Path, tmp_path: Path):
+    """The same scores with the feature caches and the heads gone, in an interpreter that cannot import stage one."""
+    evaluate(own, None, nothing)
+    with_caches = np.load(own / "evaluation" / "scores.npz")["scores"]
+    bare = Path(shutil.copytree(taught / "acted", tmp_path / "acted"))
+    for kind in KINDS:
+        shutil.rmtree(bare / kind)
+    for name in ("heads.safetensors", "state.pt", "metrics.csv", "log.txt"):
+        (own / name).unlink()
+    shutil.rmtree(own / "evaluation")
+    described = json.loads((own / "run.json").read_text())
+    (own / "run.json").write_text(json.dumps(described | {"data": str(bare)}))
+    done = subprocess.run([sys.executable, "-c", ALONE, own], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    loaded = json.loads(done.stdout.splitlines()[-1])
+    assert "mmcl.trainer.train" in loaded
+    assert not [name for name in loaded if name.split(".")[0] in ("transformers", "cv2") or "mmcl.pipeline" in name]
+    np.testing.assert_allclose(np.load(own / "evaluation" / "scores.npz")["scores"], with_caches, rtol=1e-5, atol=1e-4)
+
+
+def test_the_files_agree_with_each_other_and_with_the_data(own: Path, taught: Path):
+    calls: list[tuple[int, int]] = []
+    result = evaluate(own, None, lambda *call: calls.append(call))
+    skeletons, folder = read_skeletons(taught / "acted" / "skeletons.h5"), own / "evaluation"
+    rows = skeletons.rows("xsub", TEST)
+    assert calls[-1] == (len(rows), len(rows)) and result.folder == folder
+    found = np.load(folder / "scores.npz", allow_pickle=False)
+    assert found["names"].tolist() == [skeletons.names[row] for row in rows]
+    assert found["labels"].tolist() == skeletons.labels[rows].tolist()
+    assert found["scores"].shape == (len(rows), 6) and found["scores"].dtype == np.float32
+    metrics = measure(found["scores"], found["labels"])
+    summary = json.loads((folder / "results.json").read_text())
+    assert summary["top1"] == metrics.top1 == result.metrics.top1 and summary["top5"] == metrics.top5
+    assert summary["mean_class_accuracy"] == metrics.mean_class and summary["chance"] == metrics.chance
+    assert (summary["dataset"], summary["split"], summary["stream"], summary["clips"]) == ("acted", "xsub", "joint", 12)
+    assert summary["parameters"] == result.parameters and summary["select_on_test"] is False
+    header, *lines = rows_of(folder / "confusion.csv")
+    assert header == ["true \\ called", *skeletons.classes] and [line[0] for line in lines] == list(skeletons.classes)
+    np.testing.assert_array_equal(np.array([line[1:] for line in lines], int), metrics.confusion)
+    header, *lines = rows_of(folder / "per_class.csv")
+    assert header == ["class", "clips", "accuracy", "mistaken_for", "mistakes"]
+    assert [line[:2] for line in lines] == [[name, "2"] for name in skeletons.classes]
+    assert np.mean([float(line[2]) for line in lines]) == pytest.approx(metrics.mean_class, abs=1e-3)
+    with Image.open(folder / "confusion.png") as picture:
+        assert picture.format == "PNG" and picture.width > 300
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_notes_say_what_was_used_and_what_was_missing(own: Path):
+    notes = evaluate(own, None, nothing).notes
+    assert notes[0] == "epoch: last epoch"
+    gap = "1 of 12 training clips had no features and were masked out"
+    assert notes[1].startswith("FAM: frozen net, cache ") and notes[1].endswith(gap)
+    assert notes[2].startswith("FRM: frozen llm, prompt holding-object, cache ") and len(notes) == 3
+    assert json.loads((own / "evaluation" / "results.json").read_text())["notes"] == notes
+
+
+def test_evaluating_again_gives_the_same_numbers(own: Path):
+    evaluate(own, None, nothing)
+    first = {path.name: path.read_bytes() for path in (own / "evaluation").iterdir()}
+    evaluate(own, None, nothing)
+    again = {path.name: path.read_bytes() for path in (own / "evaluation").iterdir()}
+    for name in ("results.json", "confusion.csv", "per_class.csv"):
+        assert first[name] == again[name]
+    assert sorted(first) == ["confusion.csv", "confusion.png", "per_class.csv", "results.json", "scores.npz"]
+
+
+def test_an_epoch_chosen_on_the_test_set_is_labelled_everywhere(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    titles: list[str] = []
+
+    def drawn(path: Path, confusion: np.ndarray, classes: tuple[str, ...], title: str) -> None:
+        titles.append(title)
+        draw_confusion(path, confusion, classes, title)
+
+    monkeypatch.setattr("mmcl.trainer.evaluate.draw_confusion", drawn)
+    run = trained(data, tmp_path / "run", replace(TINY, epochs=3, select_on_test=True))
+    result = evaluate(run, None, nothing)
+    with (run / "metrics.csv").open(newline="") as file:
+        assert result.metrics.top1 == max(float(line["held_out_top1"]) for line in csv.DictReader(file))
+    summary = json.loads((run / "evaluation" / "results.json").read_text())
+    assert summary["select_on_test"] is True and "epoch: best epoch CHOSEN ON THE TEST SET" in summary["notes"]
+    assert titles == [f"acted xsub joint: top-1 {result.metrics.top1:.1%} of 12, best epoch CHOSEN ON THE TEST SET"]
+    assert "CHOSEN ON THE TEST SET" in (run / "log.txt").read_text()
+
+
+def test_an_unfinished_run_and_a_folder_without_one_are_refused(own: Path, tmp_path: Path):
+    (own / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match="training has not finished; run the same `mmcl train` again, it resumes"):
+        evaluate(own, None, nothing)
+    with pytest.raises(FileNotFoundError, match=r"no run here \(run\.json is missing\); train one with `mmcl train`"):
+        evaluate(tmp_path, None, nothing)
+    (own / "run.json").write_text('{"config": {}}')
+    with pytest.raises(ValueError, match=r"run\.json: not a run \('layout'\)"):
+        evaluate(own, None, nothing)
+    assert not (own / "evaluation").exists()
+
+
+def test_another_data_set_is_refused(own: Path, data: Path):
+    skeletons = read_skeletons(data / "skeletons.h5")
+    named = tuple(reversed(skeletons.classes))
+    write_skeletons(data / "skeletons.h5", replace(skeletons, dataset="other", classes=named))
+    with pytest.raises(ValueError, match=r"trained on acted \(6 classes, kinect-v1\), these skeletons are other \(6"):
+        evaluate(own, data, nothing)
+
+
+def test_more_bodies_than_the_network_has_room_for_are_refused(own: Path, data: Path):
+    skeletons = read_skeletons(data / "skeletons.h5")
+    rows = [skeletons.joints[row] for row in range(24)]
+    joints = Ragged.of([np.concatenate([rows[0], rows[0]]), *rows[1:]])
+    write_skeletons(data / "skeletons.h5", replace(skeletons, joints=joints, bodies=np.array([2, *[1] * 23])))
+    with pytest.raises(ValueError, match="trained with room for 1 bodies, these clips have 2"):
+        evaluate(own, data, nothing)
+
+
+def test_data_prepared_again_is_refused_unless_it_is_pointed_at_and_then_noted(data: Path, tmp_path: Path):
+    run = trained(data, tmp_path / "run", replace(TINY, epochs=1))
+    skeletons = read_skeletons(data / "skeletons.h5")
+    write_skeletons(data / "skeletons.h5", replace(skeletons, columns={}))
+    changed = read_skeletons(data / "skeletons.h5").digest
+    with pytest.raises(ValueError, match=rf"prepared again .*was {skeletons.digest}, now {changed}\); pass --data"):
+        evaluate(run, None, nothing)
+    assert evaluate(run, data, nothing).notes[-1] == (
+        f"data: not what was trained on ({skeletons.digest}), but {changed}"
+    )
+
+
+def test_data_that_moved_is_asked_for(data: Path, tmp_path: Path):
+    run = trained(data, tmp_path / "run", replace(TINY, epochs=1))
+    data.rename(tmp_path / "moved")
+    with pytest.raises(FileNotFoundError, match="the data of this run is not there; pass --data with where it is now"):
+        evaluate(run, None, nothing)
+    result = evaluate(run, tmp_path / "moved", nothing)
+    assert isinstance(result, Evaluation) and len(result.notes) == 3
+
+
+def test_a_split_without_test_clips_is_refused(own: Path, data: Path):
+    skeletons = read_skeletons(data / "skeletons.h5")
+    nobody = {name: np.zeros_like(codes) for name, codes in skeletons.splits.items()}
+    write_skeletons(data / "skeletons.h5", replace(skeletons, splits=nobody))
+    with pytest.raises(ValueError, match="acted: split xsub has no test clips"):
+        evaluate(own, data, nothing)
+
+
+@pytest.mark.parametrize("classes", [("pay $5^$", "take $_$", "a_b^c"), tuple(f"class {i}" for i in range(120))])
+def test_a_confusion_matrix_draws_names_as_they_are_at_3_and_at_120_classes(tmp_path: Path, classes: tuple[str, ...]):
+    draw_confusion(tmp_path / "confusion.png", np.eye(len(classes), dtype=int), classes, "cost: $^$")
+    with Image.open(tmp_path / "confusion.png") as picture:
+        assert min(picture.size) > 20 * len(classes)
+
+
+def test_scores_do_not_depend_on_how_many_clips_are_scored_together(own: Path, taught: Path):
+    result = evaluate(own, None, nothing)
+    wanted = np.load(result.folder / "scores.npz")["scores"]
+    from mmcl.trainer.checkpoint import load_model
+    from mmcl.trainer.scoring import score
+    from mmcl.trainer.skeleton import body_of, pack
+
+    skeletons = read_skeletons(taught / "acted" / "skeletons.h5")
+    body, rows = body_of(result.run.layout, 1, "zero"), skeletons.rows("xsub", TEST)
+    model = load_model(own, result.run)
+    for place in (0, 7):
+        alone = score(model, pack(skeletons), rows[place : place + 1], body=body, config=result.run.config)
+        torch.testing.assert_close(alone[0], torch.tensor(wanted[place]), atol=1e-4, rtol=1e-4)

@@ -1,0 +1,117 @@
+"""The skeleton cache: what is written comes back, what does not hold together is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmcl.cache.skeletons import OUT, TEST, TRAIN, Layout, Skeletons, read_skeletons, write_skeletons
+from mmcl.cache.table import Ragged, write_table
+
+LAYOUT = Layout("three", ("hip", "chest", "head"), ((0, 1), (2, 1)), 1, ((0, 2),))
+
+
+def small() -> Skeletons:
+    rng = np.random.default_rng(0)
+    clips = [rng.normal(size=(rows, 3, 3)).astype(np.float32) for rows in (4, 6, 1)]
+    return Skeletons(
+        dataset="small",
+        classes=("wave", "drink with é"),
+        layout=LAYOUT,
+        names=("a", "längst", "c"),
+        labels=np.array([0, 1, 1]),
+        bodies=np.array([1, 2, 1]),
+        joints=Ragged.of(clips),
+        splits={"xsub": np.array([TRAIN, TEST, OUT], np.int8), "all": np.array([TRAIN] * 3, np.int8)},
+        body_rules={"xsub": "zero", "all": "repeat"},
+        columns={"subject": np.array([1, 2, -1])},
+    )
+
+
+def test_what_is_written_comes_back(tmp_path: Path):
+    written = small()
+    write_skeletons(tmp_path / "skeletons.h5", written)
+    found = read_skeletons(tmp_path / "skeletons.h5")
+    for name in ("dataset", "classes", "layout", "names", "body_rules", "digest"):
+        assert getattr(found, name) == getattr(written, name), name
+    for name in ("labels", "bodies", "frames"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(written, name))
+    for row in range(3):
+        np.testing.assert_array_equal(found.joints[row], written.joints[row])
+    np.testing.assert_array_equal(found.columns["subject"], [1, 2, -1])
+    assert found.frames.tolist() == [4, 3, 1]
+
+
+def test_rows_of_a_split_and_an_unknown_split_with_the_known_ones():
+    assert small().rows("xsub", TRAIN).tolist() == [0] and small().rows("xsub", TEST).tolist() == [1]
+    with pytest.raises(ValueError, match="small has no split 'xview'; it has xsub, all"):
+        small().rows("xview", TEST)
+
+
+def test_the_digest_changes_with_a_coordinate_a_label_a_split_and_a_class_name():
+    base = small()
+    moved = Ragged(base.joints.values.copy(), base.joints.offsets)
+    moved.values[5, 1, 2] += 1e-6
+    others = [
+        replace(base, joints=moved),
+        replace(base, labels=np.array([0, 1, 0])),
+        replace(base, splits=base.splits | {"xsub": np.array([TRAIN, TEST, TEST], np.int8)}),
+        replace(base, classes=("wave", "drink")),
+        replace(base, body_rules={"xsub": "repeat", "all": "repeat"}),
+    ]
+    assert len({base.digest, *(other.digest for other in others)}) == 6
+    assert small().digest == base.digest
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"names": ("a", "b")}, r"small: columns of different lengths \[2, 3\]"),
+        ({"columns": {"subject": np.array([1])}}, r"columns of different lengths \[1, 3\]"),
+        ({"names": ("a", "a", "b")}, "two clips of one name"),
+        ({"body_rules": {"xsub": "none", "all": "zero"}}, "body rule {'none'}; allowed are zero, repeat"),
+        ({"body_rules": {"xsub": "zero"}}, r"splits \['xsub', 'all'\], but body rules for \['xsub'\]"),
+        ({"labels": np.array([0, 1, 2])}, "labels 0..2 for 2 classes"),
+        ({"labels": np.array([0, -1, 1])}, "labels -1..1 for 2 classes"),
+        ({"bodies": np.array([3, 2, 1])}, "a clip without a frame, or with bodies of different lengths"),
+        ({"bodies": np.array([1, 0, 1])}, "a clip without a frame"),
+        ({"layout": Layout("two", ("a", "b"), ((0, 1),), 0)}, r"joints of shape \[3, 3\], layout two wants \[2, 3\]"),
+    ],
+)
+def test_what_does_not_hold_together_is_refused(change: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        replace(small(), **change)
+
+
+@pytest.mark.parametrize(
+    "edges", [((0, 1),), ((0, 1), (1, 0), (2, 3)), ((0, 1), (0, 2), (3, 2)), ((0, 1), (2, 1), (4, 1))]
+)
+def test_edges_that_are_no_tree_are_refused(edges: tuple):
+    with pytest.raises(ValueError, match=r"layout odd: \d edges do not join 4 joints to a tree"):
+        Layout("odd", ("a", "b", "c", "d"), edges, 0)
+
+
+def test_a_centre_that_is_no_joint_is_refused():
+    with pytest.raises(ValueError, match=r"layout three: centre or pairs name a joint outside 0\.\.2"):
+        replace(LAYOUT, centre=3)
+
+
+def test_parents_follow_edges_and_the_root_is_its_own():
+    assert LAYOUT.parents == [1, 1, 1]
+
+
+def test_a_file_that_is_none_says_what_to_do(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"skeletons\.h5: no skeleton cache here; make it with `mmcl prepare`"):
+        read_skeletons(tmp_path / "skeletons.h5")
+    write_table(tmp_path / "other.h5", {"joints": np.zeros((2, 3))}, {"a": 1})
+    with pytest.raises(ValueError, match="an HDF5 file, but not a skeleton cache; make it with `mmcl prepare`"):
+        read_skeletons(tmp_path / "other.h5")
+    write_table(tmp_path / "flat.h5", {"joints": np.zeros((2, 3))}, {"meta": "{}"})
+    with pytest.raises(ValueError, match="no ragged column 'joints'; make it again"):
+        read_skeletons(tmp_path / "flat.h5")
+    (tmp_path / "torn.h5").write_bytes(b"\x89HDF\r\n")
+    with pytest.raises(OSError, match=r"torn\.h5: not a readable HDF5 file"):
+        read_skeletons(tmp_path / "torn.h5")
