@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from .trainer.evaluate import Evaluation
-    from .trainer.train import Plan
 
 app = typer.Typer(
     help="Skeleton-based action recognition with multi-modality co-learning.",
@@ -132,14 +131,27 @@ def train(
     ] = False,
 ) -> None:
     """Train a skeleton network against cached features. Run again, it resumes."""
+    from .pipeline.report import bars
     from .trainer.config import parse_setting
+    from .trainer.plan import Request, decide, plan
+    from .trainer.report import epoch_line, kept_line, run_lines
+    from .trainer.train import train as run_train
 
     options = {"split": split, "stream": stream, "validation": validation}
     flags = {"select_on_test": select_on_test, "allow_missing": allow_missing}
     given = {name: value for name, value in {**options, **flags}.items() if value not in (None, False)}
     settings = [*map(parse_setting, setting or ()), given]
-    planned, out = _planned(data, out, config, settings, {"rgb": rgb, "text": text}, prompt)
-    _train(planned, out)
+    job = decide(Request(data, out, config, settings, rgb, text, prompt))
+    planned, console = plan(job), _console()
+    console.print(f"config: {job.config_file}", markup=False)
+    for line in run_lines(planned.run):
+        console.print(line, markup=False)
+    epochs = planned.run.config.epochs
+    with bars(console) as bar:
+        state = run_train(
+            planned, job.out, bar("steps"), lambda line: console.print(epoch_line(line, epochs), markup=False)
+        )
+    console.print(f"{kept_line(state, planned.run)}; written: {job.out}\nnext: mmcl evaluate {job.out}", markup=False)
 
 
 @app.command()
@@ -222,41 +234,6 @@ def _move_caches(source: Path, target: Path) -> None:
         if (source / kind).exists():
             target.mkdir(parents=True, exist_ok=True)
             (source / kind).rename(target / kind)
-
-
-def _planned(
-    data: Path, out: Path | None, config: Path | None, settings: list, wanted: dict[str, str | None], prompt: str | None
-) -> tuple[Plan, Path]:
-    """Everything decided and checked before the first epoch."""
-    from .cache.skeletons import TRAIN, read_skeletons
-    from .trainer.config import make_config, shipped_config
-    from .trainer.samples import choose_cache
-    from .trainer.train import Job, plan
-
-    skeletons = read_skeletons(data / "skeletons.h5")
-    path = config or shipped_config(skeletons.dataset)
-    counts = {name: int((sides == TRAIN).sum()) for name, sides in skeletons.splits.items()}
-    made = make_config(path, settings, counts)
-    rgb = choose_cache(data, "rgb", wanted["rgb"])
-    text = choose_cache(data, "text", wanted["text"], prompt)
-    out = out or Path("runs") / f"{skeletons.dataset}-{made.split}-{made.stream}"
-    _console().print(f"config: {path}", markup=False)
-    return plan(Job(data, out, made, rgb, text)), out
-
-
-def _train(planned: Plan, out: Path) -> None:
-    from .pipeline.report import bars
-    from .trainer.report import epoch_line, kept_line, run_lines
-    from .trainer.train import train as run_train
-
-    console, epochs = _console(), planned.run.config.epochs
-    for line in run_lines(planned.run):
-        console.print(line, markup=False)
-    with bars(console) as bar:
-        state = run_train(
-            planned, out, bar("steps"), lambda line: console.print(epoch_line(line, epochs), markup=False)
-        )
-    console.print(f"{kept_line(state, planned.run)}; written: {out}\nnext: mmcl evaluate {out}", markup=False)
 
 
 def _evaluate(runs: list[Path], data: Path | None) -> list[Evaluation]:

@@ -23,8 +23,9 @@ from mmcl.trainer.config import Config
 from mmcl.trainer.confusion import draw_confusion
 from mmcl.trainer.evaluate import Evaluation, evaluate
 from mmcl.trainer.metrics import measure
+from mmcl.trainer.plan import Job, plan
 from mmcl.trainer.samples import choose_cache
-from mmcl.trainer.train import Job, plan, train
+from mmcl.trainer.train import train
 
 TINY = Config(split="xsub", width=8, window=16, crop_frames=16, batch=4, epochs=2, warmup=0, milestones=(), lr=0.05)
 KINDS = ("rgb", "text")

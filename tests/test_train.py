@@ -22,9 +22,10 @@ from mmcl.cache.table import Ragged
 from mmcl.pipeline.layouts import KINECT_V2
 from mmcl.trainer.checkpoint import EpochMetrics, State
 from mmcl.trainer.config import Config
+from mmcl.trainer.plan import Job, plan
 from mmcl.trainer.run import read_run
 from mmcl.trainer.samples import choose_cache
-from mmcl.trainer.train import Job, epoch_order, learning_rate, plan, train
+from mmcl.trainer.train import epoch_order, learning_rate, train
 
 TINY = Config(
     split="xsub", width=8, window=16, crop_frames=16, batch=4, epochs=4, warmup=1, milestones=(3,), lr=0.05, seed=3
@@ -35,7 +36,8 @@ import os, signal, sys, torch
 from pathlib import Path
 from mmcl.trainer.config import Config, from_dict
 from mmcl.trainer.samples import choose_cache
-from mmcl.trainer.train import Job, plan, train
+from mmcl.trainer.plan import Job, plan
+from mmcl.trainer.train import train
 import json
 torch.set_num_threads(1)
 data, out, where, config = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], from_dict(json.loads(sys.argv[4]), "")

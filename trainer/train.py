@@ -6,7 +6,6 @@ import csv
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,42 +14,21 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ..cache.skeletons import TEST, Skeletons, read_skeletons
+from ..cache.skeletons import TEST
 from ..cache.table import write_atomic
 from .checkpoint import EpochMetrics, State, load_state, save_state, save_weights, weights_of
 from .config import Config
 from .model import SkeletonClassifier
 from .objective import Heads, Losses, Teachers, build_heads, losses, stacked, teachers_of
+from .plan import Plan
 from .report import epoch_line, kept_line, run_lines
-from .run import Run, refuse_other, write_run
-from .samples import Features, Split, load_features, split_rows
+from .run import refuse_other, write_run
+from .samples import Features
 from .scoring import score, top1
 from .skeleton import Body, Packed, batch, body_of, draw, pack
 
 OnStep = Callable[[int, int], None]  # steps done, steps in all
 OnEpoch = Callable[[EpochMetrics], None]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What `mmcl train` was asked for: a data set's folder, where to write, the config, the chosen caches."""
-
-    data: Path
-    out: Path
-    config: Config
-    rgb: Path | None
-    text: Path | None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A job after everything that can be refused has been checked; nothing is written yet."""
-
-    run: Run
-    skeletons: Skeletons
-    split: Split
-    rgb: Features | None
-    text: Features | None
 
 
 class Materials(NamedTuple):
@@ -77,28 +55,6 @@ class Training:
     @property
     def modules(self) -> dict[str, torch.nn.Module]:
         return {"model": self.model, "heads": self.heads}
-
-
-def plan(job: Job) -> Plan:
-    """Join everything by name and describe the run; raises ValueError for whatever could not end well."""
-    skeletons = read_skeletons(job.data / "skeletons.h5")
-    split = split_rows(skeletons, job.config)
-    _refuse_hopeless(skeletons, split, job.config)
-    allow = job.config.allow_missing
-    rgb = load_features(job.rgb, "rgb", skeletons, split.train, allow_missing=allow) if job.rgb else None
-    text = load_features(job.text, "text", skeletons, split.train, allow_missing=allow) if job.text else None
-    run = _describe(job, skeletons, split, rgb, text)
-    with torch.device("meta"):
-        run.build()  # a width or a backbone that cannot be is refused here
-    return Plan(run, skeletons, split, rgb, text)
-
-
-def _refuse_hopeless(skeletons: Skeletons, split: Split, config: Config) -> None:
-    clips = len(split.train) * config.repeat
-    if config.batch > clips:
-        raise ValueError(f"batch {config.batch}: an epoch has {clips} training clips; --set batch={clips} or smaller")
-    if config.select_on_test and not len(skeletons.rows(config.split, TEST)):
-        raise ValueError(f"select_on_test: split {config.split} of {skeletons.dataset} has no test clips")
 
 
 def train(planned: Plan, out: Path, on_step: OnStep, on_epoch: OnEpoch) -> State:
@@ -146,27 +102,6 @@ def epoch_order(rows: np.ndarray, config: Config, epoch: int) -> Tensor:
 def _generator(*seed: int) -> torch.Generator:
     """Random numbers that depend on nothing but these integers: the same after any resume."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-
-
-def _describe(job: Job, skeletons: Skeletons, split: Split, rgb: Features | None, text: Features | None) -> Run:
-    given = {"rgb": rgb, "text": text}
-    used = {kind: {"key": f.recipe.key, **f.recipe.as_dict()} if f else None for kind, f in given.items()}
-    return Run(
-        config=job.config,
-        dataset=skeletons.dataset,
-        data=str(job.data.resolve()),
-        skeletons=skeletons.digest,
-        classes=skeletons.classes,
-        layout=skeletons.layout,
-        slots=int(skeletons.bodies.max()),
-        body_rule=skeletons.body_rules[job.config.split],
-        train_clips=len(split.train),
-        held_out_clips=len(split.held_out),
-        rgb=used["rgb"],
-        text=used["text"],
-        missing={kind: list(features.missing) for kind, features in given.items() if features},
-        versions={name: version(name) for name in ("mmcl", "torch", "numpy")},
-    )
 
 
 def _set_up(planned: Plan) -> Training:

@@ -66,9 +66,7 @@ def _layout(files: list[Path]) -> Layout:
     """The layout with as many joints as the first file that can be read."""
     first = next((path for path in files if _joints(path)), None)
     if first is None:
-        raise ValueError(
-            f"{files[0].parent}: none of the {len(files)} skeleton files that samples.csv names can be read"
-        )
+        raise ValueError(f"{files[0].parent}: none of the {len(files)} skeleton files in samples.csv can be read")
     for layout in (KINECT_V1, KINECT_V2):
         if len(layout.joints) == _joints(first):
             return layout
