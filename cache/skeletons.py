@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,7 @@ class Skeletons:
         """Frames of each clip, int64 [n]."""
         return np.diff(self.joints.offsets) // self.bodies
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Twelve hex digits that change with any clip, label or split."""
         contents = checksums(_columns(self)).tobytes()
@@ -114,7 +115,7 @@ class Skeletons:
 
 
 def write_skeletons(path: Path, skeletons: Skeletons) -> None:
-    write_table(path, _columns(skeletons), {"meta": _meta(skeletons), "digest": skeletons.digest})
+    write_table(path, _columns(skeletons), {"meta": _meta(skeletons)})
 
 
 def read_skeletons(path: Path) -> Skeletons:

@@ -126,10 +126,12 @@ def test_the_files_agree_with_each_other_and_with_the_data(own: Path, taught: Pa
     assert (summary["dataset"], summary["split"], summary["stream"], summary["clips"]) == ("acted", "xsub", "joint", 12)
     assert summary["parameters"] == result.parameters and summary["select_on_test"] is False
     header, *lines = rows_of(folder / "confusion.csv")
-    assert header == ["true \\ called", *skeletons.classes] and [line[0] for line in lines] == list(skeletons.classes)
+    assert header == ["true \\ called (last epoch)", *skeletons.classes] and [line[0] for line in lines] == list(
+        skeletons.classes
+    )
     np.testing.assert_array_equal(np.array([line[1:] for line in lines], int), metrics.confusion)
     header, *lines = rows_of(folder / "per_class.csv")
-    assert header == ["class", "clips", "accuracy", "mistaken_for", "mistakes"]
+    assert header == ["class", "clips", "accuracy", "mistaken_for", "mistakes", "kept"]
     assert [line[:2] for line in lines] == [[name, "2"] for name in skeletons.classes]
     assert np.mean([float(line[2]) for line in lines]) == pytest.approx(metrics.mean_class, abs=1e-3)
     with Image.open(folder / "confusion.png") as picture:
@@ -173,7 +175,9 @@ def test_an_epoch_chosen_on_the_test_set_is_labelled_everywhere(
     summary = json.loads((run / "evaluation" / "results.json").read_text())
     assert summary["select_on_test"] is True and "epoch: best epoch CHOSEN ON THE TEST SET" in summary["notes"]
     assert titles == [f"acted xsub joint: top-1 {result.metrics.top1:.1%} of 12, best epoch CHOSEN ON THE TEST SET"]
-    assert "CHOSEN ON THE TEST SET" in (run / "log.txt").read_text()
+    for file in ("log.txt", "metrics.csv", "evaluation/per_class.csv", "evaluation/confusion.csv"):
+        assert "CHOSEN ON THE TEST SET" in (run / file).read_text()
+    assert "CHOSEN ON THE TEST SET" in str(np.load(run / "evaluation" / "scores.npz")["selection"])
 
 
 def test_an_unfinished_run_and_a_folder_without_one_are_refused(own: Path, tmp_path: Path):

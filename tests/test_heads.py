@@ -184,6 +184,19 @@ def test_a_batch_with_too_few_features_trains_on_what_is_left(left: int):
     found.total.backward()
 
 
+def test_a_first_batch_without_features_leaves_the_optimizer_in_step():
+    """Fused SGD wants a gradient of every weight from the first step on."""
+    heads, rgb, text = head_pair()
+    network = torch.nn.Linear(4, 4)
+    optimizer = torch.optim.SGD([*network.parameters(), *heads.parameters()], lr=0.1, momentum=0.9, fused=True)
+    for there in (torch.zeros(N).bool(), torch.ones(N).bool()):
+        found = losses(outputs(), torch.zeros(N).long(), Teachers(rgb, there, text, there), heads, Config())
+        optimizer.zero_grad()
+        (found.total + network(torch.ones(1, 4)).sum()).backward()
+        optimizer.step()
+    assert all(p.isfinite().all() for p in heads.parameters())
+
+
 def test_without_heads_the_loss_is_classification():
     found = losses(outputs(), torch.zeros(N).long(), Teachers(None, None, None, None), Heads(None, None), Config())
     assert found.total == found.classify and found.align == 0 and found.refine == 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -55,12 +58,22 @@ def load_state(folder: Path, modules: Mapping[str, nn.Module], optimizer: torch.
     path = folder / "state.pt"
     if not path.exists():
         return State()
-    found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    for name, module in modules.items():
-        module.load_state_dict(found["weights"][name])
-    optimizer.load_state_dict(found["optimizer"])
-    history = [EpochMetrics(**line) for line in found["history"]]
-    return State(found["epoch"], history, found["best"], found["best_top1"], found["best_epoch"])
+    with _explained(path, "move it away to train from the start"):
+        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        for name, module in modules.items():
+            module.load_state_dict(found["weights"][name])
+        optimizer.load_state_dict(found["optimizer"])
+        history = [EpochMetrics(**line) for line in found["history"]]
+        return State(found["epoch"], history, found["best"], found["best_top1"], found["best_epoch"])
+
+
+@contextmanager
+def _explained(path: Path, mend: str) -> Iterator[None]:
+    """ValueError with the file and the next step for whatever a damaged file makes its reader raise."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError, UnpicklingError, LookupError, TypeError, EOFError) as error:
+        raise ValueError(f"{path}: damaged ({(str(error) or type(error).__name__).splitlines()[0]}); {mend}") from error
 
 
 def weights_of(modules: Mapping[str, nn.Module]) -> Weights:
@@ -87,5 +100,6 @@ def load_model(folder: Path, run: Run) -> SkeletonClassifier:
     if not path.exists():
         raise ValueError(f"{folder}: training has not finished; run the same `mmcl train` again, it resumes")
     model = run.build()
-    model.load_state_dict(load_file(path))
+    with _explained(path, "move it away and run the same `mmcl train` again, it makes it anew"):
+        model.load_state_dict(load_file(path))
     return model

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..cache.skeletons import TEST, Skeletons, read_skeletons
 from ..cache.table import write_atomic
 from .checkpoint import load_model
 from .confusion import draw_confusion
+from .device import find_device
 from .metrics import Metrics, measure, per_class
 from .run import Run, read_run
 from .scoring import score
@@ -47,14 +47,14 @@ def evaluate(folder: Path, data: Path | None, progress: Callable[[int, int], Non
     rows = skeletons.rows(run.config.split, TEST)
     if not len(rows):
         raise ValueError(f"{skeletons.dataset}: split {run.config.split} has no test clips")
-    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    device = find_device()
     body = body_of(run.layout, run.slots, run.body_rule)
     packed = pack(skeletons).to(device)
     scores = score(model.to(device), packed, rows, body=body, config=run.config, progress=progress).numpy()
     metrics, parameters = measure(scores, skeletons.labels[rows]), sum(p.numel() for p in model.parameters())
     result = Evaluation(run, metrics, parameters, folder / "evaluation", notes(run, skeletons))
     result.folder.mkdir(exist_ok=True)
-    _write_scores(result.folder / "scores.npz", scores, skeletons, rows)
+    _write_scores(result, scores, skeletons, rows)
     _write_summary(result)
     _write_tables(result)
     return result
@@ -99,12 +99,12 @@ def _refuse_misfit(run: Run, skeletons: Skeletons, folder: Path, *, moved: bool)
         )
 
 
-def _write_scores(path: Path, scores: np.ndarray, skeletons: Skeletons, rows: np.ndarray) -> None:
-    """names, scores and labels of the test clips; readable without pickle."""
-    content = io.BytesIO()
+def _write_scores(result: Evaluation, scores: np.ndarray, skeletons: Skeletons, rows: np.ndarray) -> None:
+    """names, scores and labels of the test clips, and how the epoch was chosen; readable without pickle."""
+    content, selection = io.BytesIO(), result.run.selection
     names = np.array([skeletons.names[row] for row in rows])
-    np.savez(content, names=names, scores=scores, labels=skeletons.labels[rows])
-    write_atomic(path, lambda aside: _write_bytes(aside, content.getvalue()))
+    np.savez(content, names=names, scores=scores, labels=skeletons.labels[rows], selection=np.array(selection))
+    write_atomic(result.folder / "scores.npz", lambda aside: _write_bytes(aside, content.getvalue()))
 
 
 def _write_summary(result: Evaluation) -> None:
@@ -131,11 +131,12 @@ def _write_tables(result: Evaluation) -> None:
     """per_class.csv, confusion.csv and confusion.png."""
     folder, run, metrics = result.folder, result.run, result.metrics
     lines = [
-        (c.name, c.clips, f"{c.accuracy:.4f}", c.mistaken_for, c.mistakes) for c in per_class(metrics, run.classes)
+        (c.name, c.clips, f"{c.accuracy:.4f}", c.mistaken_for, c.mistakes, run.selection)
+        for c in per_class(metrics, run.classes)
     ]
-    _write_csv(folder / "per_class.csv", ("class", "clips", "accuracy", "mistaken_for", "mistakes"), lines)
+    _write_csv(folder / "per_class.csv", ("class", "clips", "accuracy", "mistaken_for", "mistakes", "kept"), lines)
     counts = ((name, *row) for name, row in zip(run.classes, metrics.confusion.tolist(), strict=True))
-    _write_csv(folder / "confusion.csv", ("true \\ called", *run.classes), counts)
+    _write_csv(folder / "confusion.csv", (f"true \\ called ({run.selection})", *run.classes), counts)
     on = f"{run.dataset} {run.config.split} {run.config.stream}"
     title = f"{on}: top-1 {metrics.top1:.1%} of {metrics.clips}, {run.selection}"
     write_atomic(folder / "confusion.png", lambda aside: draw_confusion(aside, metrics.confusion, run.classes, title))

@@ -54,7 +54,7 @@ def losses(outputs: Outputs, labels: Tensor, teachers: Teachers, heads: Heads, c
     A clip without a feature counts in the first term only: it is no positive and no negative of L_c, and not in L_R.
     """
     classify = F.cross_entropy(outputs.scores, labels)
-    align, refine = outputs.scores.new_zeros(()), outputs.scores.new_zeros(())
+    align, refine = _zero(heads.align, outputs), _zero(heads.refine, outputs)
     if heads.align is not None and teachers.rgb is not None and teachers.rgb_present is not None:
         there = teachers.rgb_present
         if there.sum() > 1:
@@ -66,6 +66,12 @@ def losses(outputs: Outputs, labels: Tensor, teachers: Teachers, heads: Heads, c
             refine = F.cross_entropy(refined, labels[there])
     total = classify + config.align_weight * align + config.refine_weight * refine
     return Losses(total, classify, align, refine)
+
+
+def _zero(head: nn.Module | None, outputs: Outputs) -> Tensor:
+    """0 with a gradient of 0 for the head, so that a batch without features leaves its optimizer in step."""
+    zero = outputs.scores.new_zeros(())
+    return zero if head is None else zero + sum(parameter.sum() for parameter in head.parameters()) * 0
 
 
 def teachers_of(rgb: Features | None, text: Features | None, rows: Tensor) -> Teachers:

@@ -11,18 +11,18 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from ..cache.skeletons import TEST
 from ..cache.table import write_atomic
 from .checkpoint import EpochMetrics, State, load_state, save_state, save_weights, weights_of
 from .config import Config
+from .device import find_device
 from .model import SkeletonClassifier
 from .objective import Heads, Losses, Teachers, build_heads, losses, stacked, teachers_of
 from .plan import Plan
 from .report import epoch_line, kept_line, run_lines
-from .run import refuse_other, write_run
+from .run import Run, refuse_other, write_run
 from .samples import Features
 from .scoring import score, top1
 from .skeleton import Body, Packed, batch, body_of, draw, pack
@@ -46,7 +46,7 @@ class Training:
     """What one epoch works on."""
 
     config: Config
-    accelerator: Accelerator
+    device: torch.device
     model: SkeletonClassifier
     heads: Heads
     optimizer: torch.optim.Optimizer
@@ -76,11 +76,13 @@ def train(planned: Plan, out: Path, on_step: OnStep, on_epoch: OnEpoch) -> State
         line = _one_epoch(training, planned, epoch, on_step)
         _advance(state, line, training)
         save_state(out, state, weights_of(training.modules), training.optimizer)
-        _write_metrics(out / "metrics.csv", state.history)
+        _write_metrics(out / "metrics.csv", state.history, planned.run)
         _log(out, epoch_line(line, epochs))
         on_epoch(line)
     if not finished:
-        _write_metrics(out / "metrics.csv", state.history)  # a kill may have come between a state and its metrics
+        _write_metrics(
+            out / "metrics.csv", state.history, planned.run
+        )  # a kill may have come between a state and its metrics
         save_weights(out, state.best or weights_of(training.modules))
         _log(out, kept_line(state, planned.run))
     return state
@@ -106,12 +108,10 @@ def _generator(*seed: int) -> torch.Generator:
 
 def _set_up(planned: Plan) -> Training:
     run, config = planned.run, planned.run.config
-    accelerator = Accelerator()
-    if accelerator.num_processes > 1:
-        raise RuntimeError(f"{accelerator.num_processes} processes: training runs in one; start it without a launcher")
+    device = find_device()
     model, heads = _seeded(planned, config)
-    model.to(accelerator.device)
-    heads.to(accelerator.device)
+    model.to(device)
+    heads.to(device)
     optimizer = torch.optim.SGD(
         [*model.parameters(), *heads.parameters()],
         lr=config.lr,
@@ -121,16 +121,16 @@ def _set_up(planned: Plan) -> Training:
         fused=True,
     )
     body = body_of(run.layout, run.slots, run.body_rule)
-    return Training(config, accelerator, model, heads, optimizer, _on_device(planned, body, accelerator.device))
+    return Training(config, device, model, heads, optimizer, _on_device(planned, body, device))
 
 
 def _seeded(planned: Plan, config: Config) -> tuple[SkeletonClassifier, Heads]:
     """The network's start depends on the seed alone, not on which heads are there."""
     run = planned.run
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)
         model = run.build()
-        torch.manual_seed(config.seed)
+        torch.default_generator.manual_seed(config.seed)
         width = model.classifier.in_features
         return model, build_heads(planned.rgb, planned.text, feature_dim=width, classes=len(run.classes))
 
@@ -153,7 +153,7 @@ def _epoch(training: Training, rows: np.ndarray, epoch: int, on_step: OnStep) ->
     for group in training.optimizer.param_groups:
         group["lr"] = learning_rate(config, epoch)
     steps = len(order) // config.batch
-    sums = torch.zeros(5, device=training.accelerator.device)
+    sums = torch.zeros(5, device=training.device)
     for step in range(steps):
         chunk = order[step * config.batch : (step + 1) * config.batch]
         sums += _step(training, chunk, _generator(config.seed, epoch, step))
@@ -174,13 +174,13 @@ def _refuse_diverged(training: Training, sums: Tensor, epoch: int) -> None:
 def _step(training: Training, rows: Tensor, generator: torch.Generator) -> Tensor:
     config, things = training.config, training.materials
     draws = draw(generator, len(rows), config.window)
-    rows = rows.to(training.accelerator.device)
+    rows = rows.to(training.device)
     outputs = training.model(batch(things.packed, rows, things.body, config, draws))
     teachers: Teachers = teachers_of(things.rgb, things.text, rows)
     labels = things.labels[rows]
     found: Losses = losses(outputs, labels, teachers, training.heads, config)
     training.optimizer.zero_grad()
-    training.accelerator.backward(found.total)
+    found.total.backward()
     training.optimizer.step()
     right = (outputs.scores.argmax(1) == labels).float().mean()
     return torch.cat([stacked(found), right[None]])
@@ -217,12 +217,14 @@ def _advance(state: State, line: EpochMetrics, training: Training) -> None:
         state.best, state.best_top1, state.best_epoch = weights_of(training.modules), line.held_out_top1, line.epoch
 
 
-def _write_metrics(path: Path, history: list[EpochMetrics]) -> None:
+def _write_metrics(path: Path, history: list[EpochMetrics], run: Run) -> None:
+    """A line an epoch; `kept` says on every line how the epoch is chosen."""
+
     def fill(aside: Path) -> None:
         with aside.open("w", newline="") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(EpochMetrics)])
+            writer = csv.DictWriter(file, [*(field.name for field in fields(EpochMetrics)), "kept"])
             writer.writeheader()
-            writer.writerows(asdict(line) for line in history)
+            writer.writerows(asdict(line) | {"kept": run.selection} for line in history)
 
     write_atomic(path, fill)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor
@@ -16,9 +17,13 @@ _NORM = ("weight", "bias", "running_mean", "running_var")
 def load_original(path: Path) -> dict[str, Tensor]:
     """A state dict for `SkeletonClassifier` from an original `.pt`, read without executing anything.
 
-    Raises ValueError where an entry is missing; pickle errors pass through from torch.load(weights_only=True).
+    Raises ValueError where it is damaged, holds more than arrays, or lacks an entry.
     """
-    return from_original(torch.load(path, map_location="cpu", weights_only=True))
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, UnpicklingError, LookupError, EOFError) as error:
+        raise ValueError(f"{path}: not a file of arrays ({str(error).splitlines()[0]})") from error
+    return from_original(state)
 
 
 def from_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
