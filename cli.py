@@ -43,22 +43,22 @@ def prepare(
     out: Annotated[Path | None, typer.Option(help="Where the skeleton cache goes; data/DATASET if not given.")] = None,
 ) -> None:
     """Raw skeletons to a skeleton cache, with a report of what was odd."""
-    from .pipeline.datasets import open_dataset
+    from .pipeline.datasets import open_dataset, own_name
     from .pipeline.prepare import prepare as run_prepare
     from .pipeline.report import bars, data_table
 
     console, out = _console(), out or Path("data") / dataset
-    name = out.resolve().name if dataset == "folder" else dataset
+    name = own_name(out) if dataset == "folder" else dataset
     with bars(console) as bar:
         prepared = run_prepare(name, open_dataset(dataset, raw), out, bar(f"reading {name}"))
     console.print(data_table(prepared.skeletons))
     for finding in prepared.findings[:LISTED]:
-        console.print(f"{finding.file}: {finding.found}; {finding.done}", markup=False)
+        _say(console, f"{finding.file}: {finding.found}; {finding.done}")
     if len(prepared.findings) > LISTED:
-        console.print(f"and {len(prepared.findings) - LISTED} more in {out / 'findings.csv'}", markup=False)
+        _say(console, f"and {len(prepared.findings) - LISTED} more in {out / 'findings.csv'}")
     for warning in prepared.warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False)
-    console.print(f"written: {out / 'skeletons.h5'}", markup=False)
+        _say(console, f"warning: {warning}", "yellow")
+    _say(console, f"written: {out / 'skeletons.h5'}")
 
 
 @app.command("extract-features")
@@ -74,7 +74,10 @@ def extract_features(
         str | None,
         typer.Option(help="A detector (hub id or folder), or `frame` for whole frames. [default: hustvl/yolos-tiny]"),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Clips a batch.")] = 16,
+    batch: Annotated[int, typer.Option(min=1, max=64, help="Clips a batch.")] = 16,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Make the rows of failed clips anew, once the clips are mended.")
+    ] = False,
     device: Annotated[
         str | None, typer.Option(help="Such as cpu or cuda:1. [default: the accelerator, else cpu]")
     ] = None,
@@ -82,22 +85,24 @@ def extract_features(
     """Videos to caches of person images, RGB features and text features. Run again, it resumes."""
     from .pipeline.prompts import get_prompt
     from .pipeline.report import bars, cache_table
-    from .pipeline.stage import Request
+    from .pipeline.stage import Request, write_failures
     from .pipeline.stage import extract_features as run_extract
 
     asked = [get_prompt(name) for name in dict.fromkeys(prompt or ["holding-object"])]
     console = _console()
-    request = Request(data, videos, person, rgb, llm, asked, batch, device or _device())
+    request = Request(data, videos, person, rgb, llm, asked, batch, device or _device(), retry_failed)
     with bars(console) as bar:
         reports = run_extract(request, bar)
     console.print(cache_table([(report.note, report.filled.rows) for report in reports]))
     console.print(f"videos decoded: {sum(report.decoded for report in reports)}")
     failures = {name: reason for report in reports for name, reason in report.filled.failures.items()}
     for name, reason in list(failures.items())[:LISTED]:
-        console.print(f"failed: {name}: {reason}", style="red", markup=False)
+        _say(console, f"failed: {name}: {reason}", "red")
     if failures:
-        more = f"; {len(failures) - LISTED} more are not listed" if len(failures) > LISTED else ""
-        console.print(f"{len(failures)} clips failed and keep a row without features{more}", style="red", markup=False)
+        listed = data / "failures.csv"
+        write_failures(listed, failures)
+        _say(console, f"{len(failures)} clips failed and keep a row without features; all are in {listed}", "red")
+        _say(console, "mend their videos and run the same command with --videos and --retry-failed", "red")
         raise typer.Exit(FAILURE)
 
 
@@ -143,15 +148,13 @@ def train(
     settings = [*map(parse_setting, setting or ()), given]
     job = decide(Request(data, out, config, settings, rgb, text, prompt))
     planned, console = plan(job), _console()
-    console.print(f"config: {job.config_file}", markup=False)
+    _say(console, f"config: {job.config_file}")
     for line in run_lines(planned.run):
-        console.print(line, markup=False)
+        _say(console, line)
     epochs = planned.run.config.epochs
     with bars(console) as bar:
-        state = run_train(
-            planned, job.out, bar("steps"), lambda line: console.print(epoch_line(line, epochs), markup=False)
-        )
-    console.print(f"{kept_line(state, planned.run)}; written: {job.out}\nnext: mmcl evaluate {job.out}", markup=False)
+        state = run_train(planned, job.out, bar("steps"), lambda line: _say(console, epoch_line(line, epochs)))
+    _say(console, f"{kept_line(state, planned.run)}; written: {job.out}\nnext: mmcl evaluate {job.out}")
 
 
 @app.command()
@@ -173,7 +176,7 @@ def info(data: DataDir) -> None:
     console.print(cache_table([("complete", open_cache(folder)) for folder in folders if is_merged(folder)]))
     for folder in folders:
         if not is_merged(folder):
-            console.print(f"{folder}: not finished; run its `mmcl extract-features` again", markup=False)
+            _say(console, f"{folder}: not finished; run its `mmcl extract-features` again")
 
 
 @caches.command()
@@ -204,7 +207,7 @@ def demo(out: Annotated[Path, typer.Option(help="Where everything goes.")] = Pat
     console = _console()
 
     def step(text: str) -> None:
-        console.print(f"\n{text}", style="bold", markup=False)
+        _say(console, f"\n{text}", "bold")
 
     raw, data, run, aside = out / "raw", out / "data" / "demo", out / "run", out / "caches-moved-away"
     _move_caches(aside, data)  # back, where a demo was killed in between
@@ -219,12 +222,14 @@ def demo(out: Annotated[Path, typer.Option(help="Where everything goes.")] = Pat
     train(data, run, rgb="tiny-resnet", text="tiny-blip-vqa")
     step(f"4. Evaluation, with the feature caches moved away to {aside}")
     _move_caches(data, aside)
-    result = _evaluate([run], None)[0]
-    _move_caches(aside, data)
+    try:
+        result = _evaluate([run], None)[0]
+    finally:
+        _move_caches(aside, data)
     step("5. Another LLM: person images and RGB features stay as they are, no video is opened")
-    extract_features(data, llm=models["tiny-llava"])
+    extract_features(data, rgb=models["tiny-resnet"], llm=models["tiny-llava"])
     console.print(demo_table(result.metrics.top1, result.metrics.chance, result.metrics.clips))
-    console.print(DEMO_END.format(data=data, run=run, raw=raw), markup=False)
+    _say(console, DEMO_END.format(data=data, run=run, raw=raw))
 
 
 def _move_caches(source: Path, target: Path) -> None:
@@ -248,16 +253,23 @@ def _evaluate(runs: list[Path], data: Path | None) -> list[Evaluation]:
         console.print(class_table(result))
         console.print(result_table(result))
         for note in result.notes:
-            console.print(note, markup=False)
-        console.print(f"written: {result.folder}", markup=False)
+            _say(console, note)
+        _say(console, f"written: {result.folder}")
         results.append(result)
     return results
 
 
 def _device() -> str:
-    import torch
+    from .trainer.device import find_device
 
-    return str(torch.accelerator.current_accelerator() or "cpu")
+    return str(find_device())
+
+
+def _say(console: Console, text: str, style: str | None = None) -> None:
+    """One plain line: nothing in a name or a message is taken for markup or for a control character."""
+    from .pipeline.report import printable
+
+    console.print(printable(text), style=style, markup=False)
 
 
 def _console() -> Console:
@@ -278,7 +290,9 @@ def main() -> None:
 
 
 def _fail(error: Exception, code: int) -> None:
-    print(f"mmcl: {error}", file=sys.stderr)
+    from .pipeline.report import printable
+
+    print(f"mmcl: {printable(str(error))}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -49,13 +49,14 @@ def shuffled(data: Path, folder: Path) -> Path:
     """A cache like `folder` in which the training clips' features are dealt to one another (seed 0)."""
     skeletons, rows = read_skeletons(data / "skeletons.h5"), open_cache(folder)
     split = read_config(shipped_config(skeletons.dataset))["split"]
-    train = np.array([rows.row_of[skeletons.names[row]] for row in skeletons.rows(split, TRAIN)])
+    names = [skeletons.names[row] for row in skeletons.rows(split, TRAIN)]
+    train = np.array([rows.row_of[name] for name in names if name not in rows.failures])
     dealt = rows.array("feature").copy()
     dealt[train] = dealt[np.random.default_rng(0).permutation(train)]
     settings = {**rows.recipe.settings, "model": "shuffled", "shuffled_from": rows.recipe.key, "shuffle_seed": 0}
     target = create_cache(data, Recipe("rgb", skeletons.dataset, settings))
     if not (target / "cache.h5").exists():
-        write_part(target, 0, rows.names, [""] * len(rows.names), {"feature": dealt})
+        write_part(target, 0, rows.names, [rows.failures.get(name, "") for name in rows.names], {"feature": dealt})
         merge(target)
     return target
 
@@ -63,12 +64,10 @@ def shuffled(data: Path, folder: Path) -> Path:
 def cell(data: Path, key: str, seed: int, out: Path) -> dict[str, float]:
     run = out / f"{key}-seed{seed}"
     mmcl = [sys.executable, "-m", "mmcl.cli"]
-    results = run / "evaluation" / "results.json"
-    if not results.exists():
-        train = ["train", str(data), "--rgb", key, "--text", "none", "--set", f"seed={seed}", "--out", str(run)]
-        subprocess.run([*mmcl, *train], check=True)
-        subprocess.run([*mmcl, "evaluate", str(run)], check=True)
-    return json.loads(results.read_text())
+    train = ["train", str(data), "--rgb", key, "--text", "none", "--set", f"seed={seed}", "--out", str(run)]
+    subprocess.run([*mmcl, *train], check=True)
+    subprocess.run([*mmcl, "evaluate", str(run)], check=True)
+    return json.loads((run / "evaluation" / "results.json").read_text())
 
 
 if __name__ == "__main__":

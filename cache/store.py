@@ -55,9 +55,14 @@ class Rows:
         return found
 
 
+def cache_folder(root: Path, recipe: Recipe) -> Path:
+    """Where the cache of this recipe lies under `root`, or will lie."""
+    return root / recipe.kind / recipe.key
+
+
 def create_cache(root: Path, recipe: Recipe) -> Path:
     """The folder of this recipe under `root`, made if need be; ValueError where another recipe lies in it."""
-    folder = root / recipe.kind / recipe.key
+    folder = cache_folder(root, recipe)
     (folder / "parts").mkdir(parents=True, exist_ok=True)
     path = folder / "recipe.json"
     if not path.exists():
@@ -86,22 +91,41 @@ def done_names(folder: Path) -> set[str]:
     return {name for source in _sources(folder) for name in _names(source)}
 
 
-def write_part(folder: Path, unit: int, names: Sequence[str], failures: Sequence[str], columns: Columns) -> None:
+def failed_names(folder: Path) -> set[str]:
+    """The names whose row is a failed one."""
+    failed = set[str]()
+    for source, rows in _valid_rows(folder).items():
+        reasons, names = np.asarray(read_table(source)[0]["failure"]), _names(source)
+        failed |= {names[row] for row in rows if reasons[row]}
+    return failed
+
+
+def batch_of(folder: Path) -> int:
+    """The batch that a cache was begun with; 0 where there is no row yet."""
+    return max((int(read_table(source)[1]["batch"]) for source in _sources(folder)), default=0)
+
+
+def write_part(
+    folder: Path, unit: int, names: Sequence[str], failures: Sequence[str], columns: Columns, *, batch: int = 1
+) -> None:
     """Write one finished unit; `failures` holds a reason a row, empty where it went well."""
     text = [name.encode() for name in names]
     reasons = np.array([reason.encode()[:400] for reason in failures], "S400")
     path = folder / "parts" / f"{unit:08d}-{zlib.crc32(b'/'.join(text)):08x}.h5"
-    attributes = {"key": read_recipe(folder).key, "format": FORMAT, "libraries": json.dumps(library_versions())}
+    attributes = _attributes(folder, json.dumps(library_versions()), batch)
     write_table(path, {**columns, "name": np.array(text), "failure": reasons}, attributes)
 
 
 def merge(folder: Path) -> Rows:
-    """One table out of all parts; the parts go once it is safely there."""
-    merged, keep = folder / "cache.h5", _new_rows(_sources(folder))
-    parts = [source for source in keep if source != merged]
-    if any(len(keep[part]) for part in parts):  # a kill may have left parts that were merged already
-        kept = {source: rows for source, rows in keep.items() if len(rows)}
-        attributes = {"key": read_recipe(folder).key, "format": FORMAT, "libraries": _merged_libraries(list(kept))}
+    """One table out of all parts; the parts go once it is safely there.
+
+    Of two rows of one name, as a retry makes them, the newer counts.
+    """
+    merged, valid = folder / "cache.h5", _valid_rows(folder)
+    parts = [source for source in valid if source != merged]
+    if any(len(valid[part]) for part in parts):  # a kill may have left parts that were merged already
+        kept = {source: rows for source, rows in sorted(valid.items()) if len(rows)}
+        attributes = _attributes(folder, _merged_libraries(list(kept)), batch_of(folder))
         concatenate(merged, list(kept), list(kept.values()), attributes)
     for part in parts:
         part.unlink()
@@ -134,10 +158,14 @@ def library_versions() -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES}
 
 
-def _new_rows(sources: Sequence[Path]) -> dict[Path, np.ndarray]:
-    """The rows of each source whose names no source before it has."""
+def _attributes(folder: Path, libraries: str, batch: int) -> dict[str, str | int]:
+    return {"key": read_recipe(folder).key, "format": FORMAT, "libraries": libraries, "batch": batch}
+
+
+def _valid_rows(folder: Path) -> dict[Path, np.ndarray]:
+    """The rows of each source that count: those whose names no newer source has."""
     seen, rows = set[str](), dict[Path, np.ndarray]()
-    for source in sources:
+    for source in sorted(_sources(folder), key=lambda path: path.stat().st_mtime_ns, reverse=True):
         names = _names(source)
         rows[source] = np.array([row for row, name in enumerate(names) if name not in seen], int)
         seen.update(names)
@@ -155,8 +183,13 @@ def _libraries(source: Path) -> list[str]:
 
 
 def _sources(folder: Path) -> list[Path]:
+    """The merged file and the parts, each checked to be of this cache's recipe."""
     merged = folder / "cache.h5"
-    return ([merged] if merged.exists() else []) + sorted((folder / "parts").glob("*.h5"))
+    sources = ([merged] if merged.exists() else []) + sorted((folder / "parts").glob("*.h5"))
+    for source in sources:
+        if (key := read_table(source)[1].get("key")) != folder.name:
+            raise ValueError(f"{source}: belongs to recipe {key}, this cache is {folder.name}; move it away")
+    return sources
 
 
 def _names(source: Path) -> list[str]:

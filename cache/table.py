@@ -240,6 +240,10 @@ def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
 
 
 def _map(path: Path, dataset: h5py.Dataset) -> np.ndarray:
+    if dataset.dtype.kind not in "biufS":  # anything else would make pointers of a stranger's bytes
+        raise OSError(f"{path}: column {dataset.name} is of type {dataset.dtype}, not numbers or fixed text")
+    if dataset.is_virtual or dataset.external:
+        raise OSError(f"{path}: column {dataset.name} lies in another file, which is not followed")
     offset = dataset.id.get_offset()
     if offset is None:  # no rows were written, or the layout is not contiguous
         return dataset[:]

@@ -45,6 +45,7 @@ class Checkpoint:
 
         ValueError where anything else is missing or, if `exact`, the loaded class is not the checkpoint's own.
         """
+        torch.backends.cudnn.allow_tf32 = False  # a recipe's float32 is float32
         with quiet(), self.explained(f"cannot be loaded with {auto.__name__}"):
             model, found = auto.from_pretrained(
                 self.source, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **self.pinned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,38 +12,56 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from ..cache.recipe import Recipe
-from ..cache.store import Rows, create_cache, done_names, is_merged, merge, open_cache, write_part
+from ..cache.store import (
+    Rows,
+    batch_of,
+    cache_folder,
+    create_cache,
+    done_names,
+    failed_names,
+    is_merged,
+    merge,
+    open_cache,
+    write_part,
+)
 from ..cache.table import Columns, Ragged
 from .encoder import Encoder
 from .person import FRAMES, STRIP, Boxes, blank_image, from_jpeg, person_image, to_jpeg
 from .video import Videos, read_clip
 
 UNIT = 64  # clips a part file: what a kill can lose
-DECODERS = 4  # threads that decode; OpenCV's own are switched off
+DECODERS = max(4, os.cpu_count() or 0)  # threads that decode; OpenCV's own are switched off
 OUR_COLUMNS = ("name", "failure", "crc")
-UNUSABLE = (ValueError, OSError)  # what a bad clip raises; TimeoutError is an OSError
+UNUSABLE = (ValueError, OSError, cv2.error)  # what a bad clip raises; TimeoutError is an OSError
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Input:
-    """What one clip gives the encoder: a picture, or frames; blank, with the reason, where it failed."""
+    """What one clip gives the encoder: a picture, or frames; blank, with the reason, where it failed.
+
+    `size` is that of the video's file in bytes, 0 where none was read.
+    """
 
     picture: np.ndarray
     failure: str = ""
+    size: int = 0
 
 
 @dataclass(frozen=True)
 class Stage:
     """One pass over the clips: `read` runs in threads, at most `ahead` clips before `encode`, which takes a unit."""
 
+    recipe: Recipe
     read: Callable[[str], Input]
     encode: Callable[[Iterable[Input]], Columns]
     ahead: int
+    batch: int = 1
 
 
 @dataclass(frozen=True)
@@ -57,29 +76,56 @@ class Filled:
         return self.rows.failures
 
 
-def fill_person_images(
-    data: Path, dataset: str, names: Sequence[str], videos: Videos, boxes: Boxes, progress: Progress
-) -> Filled:
-    """Videos to the cache of person images: a JPEG and the boxes it was cut from, per sample."""
+@dataclass(frozen=True)
+class Clips:
+    """What the loop goes over: a data set's folder and its sample names; `retry` makes failed rows anew."""
+
+    data: Path
+    dataset: str
+    names: Sequence[str]
+    retry: bool = False
+
+
+def fill_person_images(clips: Clips, videos: Videos, boxes: Boxes, progress: Progress) -> Filled:
+    """Videos to the cache of person images: a JPEG and the boxes it was cut from, per sample.
+
+    Raises ValueError where the cache was made from other videos of the same names.
+    """
 
     def read(name: str) -> Input:
         if name not in videos.paths:
             return Input(_no_frames(), f"missing: no video {videos.pattern.format(name=name)}")
         try:
-            return Input(read_clip(videos.paths[name], FRAMES).frames)
+            size = videos.paths[name].stat().st_size
+            return Input(read_clip(videos.paths[name], FRAMES).frames, size=size)
         except UNUSABLE as error:
             return Input(_no_frames(), str(error))
 
-    stage = Stage(read, lambda inputs: _person_columns(inputs, boxes), ahead=3 * DECODERS)
-    return _fill(create_cache(data, person_recipe(dataset, videos.pattern, boxes)), names, stage, progress)
+    recipe = person_recipe(clips.dataset, videos.pattern, boxes)
+    _refuse_other_videos(cache_folder(clips.data, recipe), videos)
+    stage = Stage(recipe, read, lambda inputs: _person_columns(inputs, boxes), ahead=3 * DECODERS)
+    return _fill(clips, stage, progress)
 
 
-def fill_features(
-    data: Path, kind: str, images: Rows, names: Sequence[str], encoder: Encoder, *, batch: int, progress: Progress
-) -> Filled:
+def _refuse_other_videos(folder: Path, videos: Videos) -> None:
+    if not (folder / "cache.h5").exists():
+        return
+    rows = open_cache(folder)
+    sizes = rows.array("video_bytes")
+    there = {name: int(sizes[rows.row_of[name]]) for name in videos.paths if name in rows.row_of}
+    other = [name for name, size in there.items() if size and videos.paths[name].stat().st_size != size]
+    if other:
+        raise ValueError(
+            f"{folder}: made from other videos; {len(other)} of {len(there)} differ in size, such as "
+            f"{videos.paths[other[0]]}; move that folder away to make it anew from these"
+        )
+
+
+def fill_features(clips: Clips, kind: str, images: Rows, encoder: Encoder, *, batch: int, progress: Progress) -> Filled:
     """Person images to the cache of one encoder's features; no video is opened.
 
-    Raises ValueError where the encoder wants another layout of person images, or breaks its promise.
+    Raises ValueError where the encoder wants another layout of person images or breaks its promise, or where the
+    cache was begun with another batch.
     """
     layout = images.recipe.settings["layout"]
     if encoder.layout != layout:
@@ -94,8 +140,8 @@ def fill_features(
         pictures = (one.picture for one in inputs)
         return _joined([_encoded(encoder, chunk) for chunk in iter(lambda: list(islice(pictures, batch)), [])])
 
-    folder = create_cache(data, feature_recipe(kind, images, encoder))
-    return _fill(folder, names, Stage(read, encode, ahead=2 * max(batch, DECODERS)), progress)
+    recipe = feature_recipe(kind, images, encoder)
+    return _fill(clips, Stage(recipe, read, encode, ahead=2 * max(batch, DECODERS), batch=batch), progress)
 
 
 def person_recipe(dataset: str, pattern: str, boxes: Boxes) -> Recipe:
@@ -108,18 +154,24 @@ def feature_recipe(kind: str, images: Rows, encoder: Encoder) -> Recipe:
     return Recipe(kind, images.recipe.dataset, settings)
 
 
-def pending_units(names: Sequence[str], done: set[str]) -> list[tuple[int, list[str]]]:
-    """The units that are not whole yet: (number, names without a row). Units are fixed parts of the sample list."""
+def pending_units(names: Sequence[str], done: set[str], again: set[str]) -> list[tuple[int, list[str]]]:
+    """The units that are not whole yet: (number, names without a row). Units are fixed parts of the sample list.
+
+    A unit with a name to be made `again` is made whole, so that its batches are what they were.
+    """
     units = [(start // UNIT, names[start : start + UNIT]) for start in range(0, len(names), UNIT)]
-    left = [(number, [name for name in unit if name not in done]) for number, unit in units]
+    left = [(k, [name for name in unit if name not in done or again.intersection(unit)]) for k, unit in units]
     return [(number, unit) for number, unit in left if unit]
 
 
-def _fill(folder: Path, names: Sequence[str], stage: Stage, progress: Progress) -> Filled:
+def _fill(clips: Clips, stage: Stage, progress: Progress) -> Filled:
     """Make the rows that are missing, unit by unit, and merge; a killed call resumes where its last part ended."""
-    todo = pending_units(names, done_names(folder))
+    folder = cache_folder(clips.data, stage.recipe)
+    todo = pending_units(clips.names, done_names(folder), failed_names(folder) if clips.retry else set())
     if not todo and is_merged(folder):
         return Filled(open_cache(folder), 0)
+    if (begun := batch_of(folder)) not in (0, stage.batch):
+        raise ValueError(f"{folder}: begun with --batch {begun}; its features depend on it, so go on with it")
     total = sum(len(unit) for _, unit in todo)
     finished = 0
     progress(finished, total)
@@ -128,7 +180,8 @@ def _fill(folder: Path, names: Sequence[str], stage: Stage, progress: Progress) 
             failures: list[str] = []
             columns = stage.encode(_noted(islice(inputs, len(unit)), failures))
             failures = _failures(failures, columns)
-            write_part(folder, number, unit, failures, _blanked(columns, failures))
+            create_cache(clips.data, stage.recipe)
+            write_part(folder, number, unit, failures, _blanked(columns, failures), batch=stage.batch)
             finished += len(unit)
             progress(finished, total)
     return Filled(merge(folder), total)
@@ -156,13 +209,19 @@ def _noted(inputs: Iterable[Input], failures: list[str]) -> Iterator[Input]:
 
 
 def _person_columns(inputs: Iterable[Input], boxes: Boxes) -> Columns:
-    pictures, places, found = [], [], []
+    pictures, places, found, sizes = [], [], [], []
     for one in inputs:
         place, there = (np.zeros((FRAMES, 4)), np.zeros(FRAMES, bool)) if one.failure else boxes.find(one.picture)
         pictures.append(to_jpeg(blank_image() if one.failure else person_image(one.picture, place)))
         places.append(place)
         found.append(there)
-    return {"jpeg": Ragged.of(pictures), "box": np.array(places, np.int32), "person_found": np.array(found)}
+        sizes.append(one.size)
+    return {
+        "jpeg": Ragged.of(pictures),
+        "box": np.array(places, np.int32),
+        "person_found": np.array(found),
+        "video_bytes": np.array(sizes, np.int64),
+    }
 
 
 def _cached_picture(images: Rows, name: str) -> Input:

@@ -8,10 +8,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 
 from ..cache.skeletons import OUT, TEST, TRAIN, Layout, Ragged, Skeletons, read_skeletons, write_skeletons
+from ..cache.table import write_atomic
+
+# what an odd file raises
+UNUSABLE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OSError,
+    EOFError,
+    BadZipFile,
+)
 
 
 @dataclass(frozen=True)
@@ -80,8 +93,8 @@ def prepare(name: str, raw: RawDataset, out: Path, progress: Callable[[int, int]
         )
     skeletons = _assemble(name, raw, sorted(clips, key=lambda clip: clip.name))
     out.mkdir(parents=True, exist_ok=True)
-    write_skeletons(out / "skeletons.h5", skeletons)
     _write_findings(out / "findings.csv", findings)
+    write_skeletons(out / "skeletons.h5", skeletons)
     return Prepared(skeletons, findings, _count_warnings(raw, skeletons))
 
 
@@ -93,10 +106,12 @@ def refuse_other_dataset(name: str, out: Path) -> None:
 
 
 def _write_findings(path: Path, findings: Sequence[Finding]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "found", "done"])
-        writer.writerows([finding.file, finding.found, finding.done] for finding in findings)
+    def fill(aside: Path) -> None:
+        with aside.open("w", newline="") as file:
+            lines = [(finding.file, finding.found, finding.done) for finding in findings]
+            csv.writer(file).writerows([("file", "found", "done"), *lines])
+
+    write_atomic(path, fill)
 
 
 def files_of(raw: Path, pattern: str, expected: str) -> list[Path]:
@@ -133,7 +148,7 @@ def _read_one(raw: RawDataset, path: Path, findings: list[Finding]) -> RawClip |
     try:
         clip = raw.read(path)
         _check(clip, raw)
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except UNUSABLE as error:
         findings.append(Finding(path.name, str(error) or type(error).__name__, "left out"))
         return None
     clip, mended = _mend(clip)
@@ -215,7 +230,9 @@ def by_column(column: str, train: Callable[[int], bool], test: Callable[[int], b
     """A split by subject, view or the like."""
 
     def side(clip: RawClip) -> int:
-        value = clip.columns[column]
+        value = clip.columns.get(column)
+        if value is None:
+            return OUT
         return TRAIN if train(value) else TEST if test(value) else OUT
 
     return side

@@ -37,7 +37,7 @@ def bars(console: Console) -> Iterator[Callable[[str], OnProgress]]:
     with Progress(*columns, console=console) as shown:
 
         def bar(title: str) -> OnProgress:
-            task = shown.add_task(escape(title), total=None)
+            task = shown.add_task(cell(title), total=None)
             return lambda done, total: shown.update(task, completed=done, total=total)
 
         yield bar
@@ -52,14 +52,26 @@ def plain(console: Console, title: str) -> OnProgress:
         now = time.monotonic()
         if done and (done == total or now - last > PLAIN_EVERY):
             last, rate = now, done / max(now - started, 1e-6)
-            console.print(f"{title}: {done}/{total}, {rate:,.1f}/s, {(total - done) / rate:,.0f} s left", markup=False)
+            console.print(
+                f"{printable(title)}: {done}/{total}, {rate:,.1f}/s, {(total - done) / rate:,.0f} s left", markup=False
+            )
 
     return progress
 
 
+def printable(text: str) -> str:
+    """The text without control characters: a file's name or an LLM's answer can't steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def cell(text: str) -> str:
+    """The text as a table shows it: printable, and its brackets no markup."""
+    return escape(printable(text))
+
+
 def data_table(skeletons: Skeletons) -> Table:
     """What is in a skeleton cache: clips, classes, people, lengths, and the size of each split."""
-    table = Table(title=f"{skeletons.dataset}: {len(skeletons.names):,} clips", title_justify="left")
+    table = Table(title=f"{cell(skeletons.dataset)}: {len(skeletons.names):,} clips", title_justify="left")
     table.add_column("what")
     table.add_column("found")
     frames = skeletons.frames
@@ -88,7 +100,7 @@ def cache_table(caches: Sequence[tuple[str, Rows]]) -> Table:
         model = recipe.settings.get("person", recipe.model)
         failed = len(rows.failures)
         cells = (recipe.kind, recipe.key, str(model), recipe.prompt, f"{len(rows.names):,}", f"{failed:,}", note)
-        table.add_row(*map(escape, cells), style="red" if failed else None)
+        table.add_row(*map(cell, cells), style="red" if failed else None)
     return table
 
 

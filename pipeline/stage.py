@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import csv
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..cache.recipe import Recipe, read_recipe
 from ..cache.skeletons import read_skeletons
 from ..cache.store import Rows, done_names, find_caches, open_cache
+from ..cache.table import write_atomic
 from .encoder import ENCODERS, Encoder
-from .extract import Filled, Progress, fill_features, fill_person_images
+from .extract import Clips, Filled, Progress, fill_features, fill_person_images
 from .person import Boxes, WholeFrame
 from .prompts import Prompt
 from .video import find_videos
@@ -30,6 +32,7 @@ class Request:
     prompts: Sequence[Prompt]
     batch: int
     device: str
+    retry_failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,22 +55,26 @@ def extract_features(request: Request, progress: Callable[[str], Progress]) -> l
     Raises ValueError or FileNotFoundError for what can't begin; a bad clip is a failed row of its cache.
     """
     skeletons = read_skeletons(request.data / "skeletons.h5")
-    make_images = _person_images(request, skeletons.dataset, skeletons.names, progress)
+    clips = Clips(request.data, skeletons.dataset, skeletons.names, request.retry_failed)
+    make_images = _person_images(request, clips, progress)
     encoders = _encoders(request)
     images = make_images()
     reports = [images]
     for kind, encoder in encoders:
-        filled = fill_features(
-            request.data,
-            kind,
-            images.filled.rows,
-            skeletons.names,
-            encoder,
-            batch=request.batch,
-            progress=progress(f"{kind} features, {encoder.settings['model']}"),
-        )
+        bar = progress(f"{kind} features, {encoder.settings['model']}")
+        filled = fill_features(clips, kind, images.filled.rows, encoder, batch=request.batch, progress=bar)
         reports.append(Report(filled.rows.recipe, filled.rows.folder, filled))
     return reports
+
+
+def write_failures(path: Path, failures: Mapping[str, str]) -> None:
+    """Every failed clip with its reason."""
+
+    def fill(aside: Path) -> None:
+        with aside.open("w", newline="") as file:
+            csv.writer(file).writerows([("name", "failure"), *failures.items()])
+
+    write_atomic(path, fill)
 
 
 def _encoders(request: Request) -> list[tuple[str, Encoder]]:
@@ -81,18 +88,16 @@ def _encoders(request: Request) -> list[tuple[str, Encoder]]:
     ]
 
 
-def _person_images(
-    request: Request, dataset: str, names: Sequence[str], progress: Callable[[str], Progress]
-) -> Callable[[], Report]:
+def _person_images(request: Request, clips: Clips, progress: Callable[[str], Progress]) -> Callable[[], Report]:
     """What gives the person images when called; what cannot begin is refused now."""
     if request.videos is None:
-        rows = _cached_images(request, names)
+        rows = _cached_images(request, clips.names)
         return lambda: Report(rows.recipe, rows.folder, Filled(rows, 0))
-    videos = find_videos(request.videos, names)
+    videos = find_videos(request.videos, clips.names)
     boxes = _boxes(request.person or DEFAULT_DETECTOR, request.device)
 
     def make() -> Report:
-        filled = fill_person_images(request.data, dataset, names, videos, boxes, progress("person images"))
+        filled = fill_person_images(clips, videos, boxes, progress("person images"))
         return Report(filled.rows.recipe, filled.rows.folder, filled, decoded=filled.made)
 
     return make

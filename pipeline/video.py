@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # a broken clip is a row in the cache, not noise on the terminal
+# a broken clip is a row in the cache, not noise on the terminal
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 import cv2
 import numpy as np
@@ -35,7 +37,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Videos:
-    """The videos found for the samples: by name, and the pattern they share, such as "{name}_depth.mp4"."""
+    """The videos found for the samples: by name, and the pattern they share, such as "{name}_depth"."""
 
     paths: dict[str, Path]
     pattern: str
@@ -55,7 +57,7 @@ def find_videos(folder: Path, names: Sequence[str]) -> Videos:
     ending = max(ENDINGS, key=lambda ending: sum(name + ending in found for name in names))
     paths = {name: found[name + ending] for name in names if name + ending in found}
     if paths:
-        return Videos(_single(paths), f"{{name}}{ending}{_suffixes(paths)}")
+        return Videos(_single(paths), f"{{name}}{ending}")
     raise ValueError(f"{folder}: no video of any of {len(names)} samples; {_what_was_looked_for(names, list(found))}")
 
 
@@ -115,10 +117,6 @@ def _single(paths: dict[str, list[Path]]) -> dict[str, Path]:
                 f"{name}: {len(fitting)} videos of this name ({fitting[0]}, {fitting[1]}); give the folder of one kind"
             )
     return {name: fitting[0] for name, fitting in paths.items()}
-
-
-def _suffixes(paths: dict[str, list[Path]]) -> str:
-    return "|".join(sorted({path[0].suffix.lower() for path in paths.values()}))
 
 
 def _what_was_looked_for(names: Sequence[str], found: list[str]) -> str:

@@ -58,7 +58,7 @@ def test_the_whole_way_and_a_swap(mmcl, raw, models, tmp_path):
     (tmp_path / "text").rename(data / "text")
     assert mmcl("extract-features", data, "--llm", models / "tiny-llava") == 0
     assert "videos decoded: 0" in mmcl.out
-    assert "reused as it was" in mmcl.out
+    assert mmcl.out.count("reused as it was") == 1
     assert mmcl("train", data, *FAST, "--out", tmp_path / "second") == 2
     assert "--text: 2 caches fit; choose one by its key" in mmcl.error
     assert "tiny-blip-vqa, prompt holding-object" in mmcl.error
@@ -79,6 +79,7 @@ def test_a_broken_video_is_a_listed_row_and_a_training_is_told(mmcl, data, raw, 
     assert code == 1
     assert f"failed: {broken.stem}: unreadable: not a video" in mmcl.out
     assert "1 clips failed and keep a row without features" in mmcl.out
+    assert broken.stem in (data / "failures.csv").read_text()
     train = ("train", data, "--split", "given", "--text", "none", *FAST, "--out", tmp_path / "run")
     assert mmcl(*train) == 2
     assert broken.stem in mmcl.error
@@ -172,6 +173,18 @@ def test_labels_and_names_are_shown_as_text(mmcl, tmp_path):
     assert mmcl(*train, "--out", tmp_path / "run") == 0
     assert mmcl("evaluate", tmp_path / "run") == 0
     assert "[bold red]0" in mmcl.out
+
+
+def test_a_name_cannot_steer_the_terminal(mmcl, raw, tmp_path):
+    out = tmp_path / "x[/b]\x1b[31m"
+    assert mmcl("prepare", "folder", raw, "--out", out) == 0
+    assert "x[/b]" in mmcl.out
+    assert "\x1b" not in mmcl.out
+
+
+def test_ones_own_data_does_not_take_a_published_name(mmcl, raw, tmp_path):
+    assert mmcl("prepare", "folder", raw, "--out", tmp_path / "utd-mhad") == 2
+    assert "utd-mhad is a published data set; give your own another --out" in mmcl.error
 
 
 def test_selection_on_the_test_set_is_said_in_every_output(mmcl, data, tmp_path):

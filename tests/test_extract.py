@@ -16,7 +16,7 @@ import pytest
 from mmcl.cache.store import Rows, create_cache, open_cache, write_part
 from mmcl.cache.table import read_table
 from mmcl.pipeline import extract
-from mmcl.pipeline.extract import Filled, fill_features, fill_person_images, pending_units, person_recipe
+from mmcl.pipeline.extract import Clips, Filled, fill_features, fill_person_images, pending_units, person_recipe
 from mmcl.pipeline.person import FRAMES, SIZE, WholeFrame, from_jpeg
 from mmcl.pipeline.video import Videos, find_videos
 
@@ -106,7 +106,7 @@ def names(videos: Videos) -> list[str]:
 def made(videos: Videos, names: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with the person images of all clips. Not to be changed."""
     folder = tmp_path_factory.mktemp("made")
-    fill_person_images(folder, "acted", names, videos, WholeFrame(), ignore)
+    fill_person_images(Clips(folder, "acted", names), videos, WholeFrame(), ignore)
     return folder
 
 
@@ -120,7 +120,9 @@ def fill(images: Rows, names: list[str], tmp_path: Path) -> Callable[..., Filled
     """Fills a feature cache of the test's own from the shared person images."""
 
     def run(encoder: Any, *, batch: int = 5, only: list[str] | None = None, kind: str = "rgb") -> Filled:
-        return fill_features(tmp_path, kind, images, only or names, encoder, batch=batch, progress=ignore)
+        return fill_features(
+            Clips(tmp_path, "acted", only or names), kind, images, encoder, batch=batch, progress=ignore
+        )
 
     return run
 
@@ -137,9 +139,9 @@ def test_every_clip_has_a_person_image_of_the_papers_size(images: Rows, names: l
 
 
 def test_the_recipe_of_person_images_says_which_videos_and_whose_boxes(images: Rows, videos: Videos):
-    assert images.recipe == person_recipe("acted", "{name}.mp4", WholeFrame())
+    assert images.recipe == person_recipe("acted", "{name}", WholeFrame())
     assert images.recipe.settings["person"] == "frame"
-    assert images.recipe.key != person_recipe("acted", "{name}_depth.mp4", WholeFrame()).key
+    assert images.recipe.key != person_recipe("acted", "{name}_depth", WholeFrame()).key
 
 
 def test_a_bad_clip_is_a_row_with_its_reason_and_the_others_are_as_they_would_be(
@@ -155,13 +157,15 @@ def test_a_bad_clip_is_a_row_with_its_reason_and_the_others_are_as_they_would_be
     (tmp_path / "text.mp4").write_text("hello")
     paths = {name: path for name, path in videos.paths.items() if name != names[3]} | {names[8]: tmp_path / "text.mp4"}
     broken = Videos(paths, videos.pattern)
-    found = fill_person_images(tmp_path, "acted", names, broken, OnlyReal(), ignore)
-    reasons = {names[3]: f"missing: no video {names[3]}.mp4", names[8]: "unreadable: not a video"}
+    found = fill_person_images(Clips(tmp_path, "acted", names), broken, OnlyReal(), ignore)
+    reasons = {names[3]: f"missing: no video {names[3]}", names[8]: "unreadable: not a video"}
     assert found.failures == reasons
     encoder, whole = Eye(), Eye()
-    features = fill_features(tmp_path, "rgb", found.rows, names, encoder, batch=5, progress=ignore)
+    features = fill_features(Clips(tmp_path, "acted", names), "rgb", found.rows, encoder, batch=5, progress=ignore)
     assert features.failures == reasons
-    reference = fill_features(tmp_path / "ok", "rgb", images, names, whole, batch=5, progress=ignore).rows
+    reference = fill_features(
+        Clips(tmp_path / "ok", "acted", names), "rgb", images, whole, batch=5, progress=ignore
+    ).rows
     assert [len(batch) for batch in encoder.shown] == [len(batch) for batch in whole.shown] == [5, 5, 5, 5, 4]
     for row, name in enumerate(names):
         wanted = 0 if name in reasons else reference.array("feature")[row]
@@ -177,7 +181,7 @@ def test_a_damaged_person_image_fails_its_clip_only(images: Rows, names: list[st
     jpegs[2] = np.frombuffer(b"no picture", np.uint8)
     write_part(folder, 0, names, [""] * len(names), own | {"jpeg": extract.Ragged.of(jpegs)})
     rows = extract.merge(folder)
-    found = fill_features(tmp_path, "rgb", rows, names, Eye(), batch=5, progress=ignore)
+    found = fill_features(Clips(tmp_path, "acted", names), "rgb", rows, Eye(), batch=5, progress=ignore)
     assert found.failures == {names[2]: "damaged: 10 bytes that are no JPEG"}
 
 
@@ -273,8 +277,9 @@ def test_another_encoder_has_another_cache_and_the_first_is_not_touched(fill: Ca
 
 def test_units_are_fixed_parts_of_the_list_and_only_what_lacks_a_row_is_left(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(extract, "UNIT", 3)
-    assert pending_units(list("abcdefgh"), set("abcf")) == [(1, ["d", "e"]), (2, ["g", "h"])]
-    assert pending_units(list("abc"), set("abc")) == []
+    assert pending_units(list("abcdefgh"), set("abcf"), set()) == [(1, ["d", "e"]), (2, ["g", "h"])]
+    assert pending_units(list("abcdefgh"), set("abcdefgh"), {"e"}) == [(1, ["d", "e", "f"])]
+    assert pending_units(list("abc"), set("abc"), set()) == []
 
 
 def test_an_encoder_that_fails_midway_keeps_the_finished_units(
@@ -293,7 +298,12 @@ def test_progress_counts_what_is_left_and_ends_at_it(images: Rows, names: list[s
     monkeypatch.setattr(extract, "UNIT", 10)
     seen: list[tuple[int, int]] = []
     fill_features(
-        tmp_path, "rgb", images, names, Eye(), batch=5, progress=lambda done, total: seen.append((done, total))
+        Clips(tmp_path, "acted", names),
+        "rgb",
+        images,
+        Eye(),
+        batch=5,
+        progress=lambda done, total: seen.append((done, total)),
     )
     assert seen == [(0, 24), (10, 24), (20, 24), (24, 24)]
 
@@ -301,12 +311,73 @@ def test_progress_counts_what_is_left_and_ends_at_it(images: Rows, names: list[s
 def test_only_a_few_clips_are_read_ahead_of_the_encoder(monkeypatch: pytest.MonkeyPatch):
     """So that memory stays the same however many clips there are."""
     read: list[str] = []
-    stage = extract.Stage(lambda name: read.append(name) or extract.Input(np.zeros(1)), lambda inputs: {}, ahead=6)
+    stage = extract.Stage(
+        person_recipe("acted", "{name}", WholeFrame()),
+        lambda name: read.append(name) or extract.Input(np.zeros(1)),
+        lambda inputs: {},
+        ahead=6,
+    )
     inputs = extract._read_ahead([str(number) for number in range(100)], stage)
     next(inputs)
     time.sleep(0.05)
     assert len(read) <= 7
     inputs.close()
+
+
+# -- failed clips again, other videos, another batch
+
+
+def test_mended_clips_are_made_anew_when_asked_and_their_neighbours_stay(
+    images: Rows, videos: Videos, names: list[str], tmp_path: Path
+):
+    """Their whole unit runs again, so that every other row keeps its bits; the features follow."""
+    broken = tmp_path / "broken.mp4"
+    broken.write_text("no video")
+    clips, bad = Clips(tmp_path, "acted", names), Videos({**videos.paths, names[4]: broken}, videos.pattern)
+    found = fill_person_images(clips, bad, WholeFrame(), ignore)
+    features = fill_features(clips, "rgb", found.rows, Eye(), batch=5, progress=ignore)
+    assert list(found.failures) == list(features.failures) == [names[4]]
+    assert fill_person_images(clips, videos, WholeFrame(), ignore).made == 0
+    retry = Clips(tmp_path, "acted", names, retry=True)
+    mended = fill_person_images(retry, videos, WholeFrame(), ignore)
+    assert (mended.failures, mended.made) == ({}, len(names))
+    assert all(np.array_equal(jpeg(mended.rows, name), jpeg(images, name)) for name in names)
+    again = fill_features(retry, "rgb", mended.rows, Eye(), batch=5, progress=ignore)
+    assert again.failures == {} and len(again.rows.names) == len(names)
+    assert fill_features(retry, "rgb", mended.rows, Eye(), batch=5, progress=ignore).made == 0
+
+
+def jpeg(rows: Rows, name: str) -> np.ndarray:
+    return rows.columns["jpeg"][rows.row_of[name]]
+
+
+def test_other_videos_of_the_same_names_are_refused(images: Rows, videos: Videos, names: list[str], tmp_path: Path):
+    clips = Clips(tmp_path, "acted", names)
+    fill_person_images(clips, videos, WholeFrame(), ignore)
+    other = tmp_path / "other.mp4"
+    other.write_bytes(videos.paths[names[0]].read_bytes() + b"longer")
+    changed = Videos({**videos.paths, names[0]: other}, videos.pattern)
+    with pytest.raises(ValueError, match=r"made from other videos; 1 of 24 differ in size, such as .*other\.mp4"):
+        fill_person_images(clips, changed, WholeFrame(), ignore)
+
+
+def test_a_cache_goes_on_with_the_batch_it_was_begun_with(images: Rows, names: list[str], tmp_path: Path):
+    """Features depend on the batch in their last digits; nothing is mixed."""
+    fill_features(Clips(tmp_path, "acted", names[:10]), "rgb", images, Eye(), batch=5, progress=ignore)
+    clips = Clips(tmp_path, "acted", names)
+    with pytest.raises(ValueError, match="begun with --batch 5; its features depend on it, so go on with it"):
+        fill_features(clips, "rgb", images, Eye(), batch=4, progress=ignore)
+    assert fill_features(clips, "rgb", images, Eye(), batch=5, progress=ignore).made == 14
+
+
+def test_an_encoder_that_fails_at_once_leaves_nothing(images: Rows, names: list[str], tmp_path: Path):
+    class Broken(Eye):
+        def encode(self, images: Any) -> Any:
+            raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        fill_features(Clips(tmp_path, "acted", names), "rgb", images, Broken(), batch=5, progress=ignore)
+    assert not list(tmp_path.iterdir())
 
 
 # -- kill -9

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from mmcl.cache.skeletons import TEST, TRAIN, read_skeletons
+from mmcl.cache.skeletons import OUT, TEST, TRAIN, read_skeletons
 from mmcl.pipeline.datasets import DATASETS, open_dataset
 from mmcl.pipeline.prepare import Prepared, prepare
 
@@ -143,12 +143,52 @@ def write_folder(folder: Path, header: str, row: str, joints: np.ndarray | None 
             r"split validate; allowed are train, test or nothing",
         ),
         ("name,label,skeleton,split", "one,wave,two.npy,train", r"none of the 1 skeleton files"),
+        ("name,label,skeleton,subject", "one,wave,one.npy,P1", r"line 2: subject P1; wanted a whole number"),
+        ("name,label,skeleton,subject", "one,wave", r"line 2: no skeleton"),
+        ("name,label,skeleton,split", "one,wave,../one.npy,train", r"line 2: skeleton \.\./one\.npy lies outside"),
+        (
+            "name,label,skeleton,split",
+            "one,wave,one.npy,train\none,sit,two.npy,test",
+            r"lines 2 and 3: the same name one",
+        ),
+        (
+            "name,label,skeleton,split",
+            "one,wave,one.npy,train\ntwo,sit,one.npy,test",
+            r"lines 2 and 3: the same skeleton one\.npy",
+        ),
     ],
 )
 def test_a_table_that_does_not_do_says_what_it_lacks(tmp_path, header, row, said):
     raw = write_folder(tmp_path / "raw", header, row)
     with pytest.raises(ValueError, match=said):
         run("folder", raw, tmp_path / "out")
+
+
+def test_a_spreadsheets_byte_order_mark_is_no_part_of_a_column(tmp_path):
+    raw = write_folder(
+        tmp_path / "raw", "\N{ZERO WIDTH NO-BREAK SPACE}name,label,skeleton,split", "a,wave,one.npy,train"
+    )
+    assert run("folder", raw, tmp_path / "out").skeletons.names == ("a",)
+
+
+def test_files_that_are_no_skeletons_are_named_and_the_rest_is_kept(tmp_path):
+    rows = "one,wave,one.npy,train\nempty,wave,empty.npy,test\nzip,wave,zip.npy,test\ngone,wave,gone.npy,test"
+    raw = write_folder(tmp_path / "raw", "name,label,skeleton,split", rows)
+    (raw / "empty.npy").touch()
+    with (raw / "zip.npy").open("wb") as file:
+        np.savez(file, joints=np.ones((4, 20, 3)))
+    found = run("folder", raw, tmp_path / "out")
+    assert found.skeletons.names == ("one",)
+    assert {finding.file for finding in found.findings} == {"empty.npy", "zip.npy", "gone.npy"}
+
+
+def test_a_clip_of_an_unknown_subject_is_on_neither_side(tmp_path):
+    raw = write_folder(
+        tmp_path / "raw", "name,label,skeleton,subject", "a,wave,one.npy,1\nb,wave,b.npy,2\nc,wave,c.npy,"
+    )
+    for name in "bc":
+        np.save(raw / f"{name}.npy", np.ones((4, 20, 3)))
+    assert run("folder", raw, tmp_path / "out").skeletons.splits["xsub"].tolist() == [TRAIN, TEST, OUT]
 
 
 def test_unknown_joint_count_is_refused(tmp_path):

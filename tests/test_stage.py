@@ -112,7 +112,7 @@ def other_images(data: Path, person: str) -> Path:
 
 def test_of_several_person_images_the_right_ones_have_to_be_named(mine: Path, swap: Request):
     other_images(mine, "owner/detector")
-    listed = r"2 caches of person images fit; give --videos \(and --person\):(\n  \w{12}  person .*, \{name\}\.mp4){2}"
+    listed = r"2 caches of person images fit; give --videos \(and --person\):(\n  \w{12}  person .*, \{name\}){2}"
     with pytest.raises(ValueError, match=listed):
         quietly(swap)
     images, _ = quietly(replace(swap, person="frame"))

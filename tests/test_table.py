@@ -279,3 +279,15 @@ def test_a_table_on_a_disk_that_really_fills_up(tmp_path: Path, size: str):
         assert written_under_limits(tmp_path, [1 << 30]) == [[str(errno.ENOSPC), message, "[]"]]
     finally:
         subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_strangers_file_makes_no_pointers_and_leads_to_no_other_file(tmp_path: Path):
+    """Text of variable length is a pointer in memory; a column kept elsewhere names a file of its maker's choice."""
+    with h5py.File(tmp_path / "pointers.h5", "w") as file:
+        file["name"] = np.array(["a", "b"], dtype=h5py.string_dtype())
+    with pytest.raises(OSError, match="column /name is of type object, not numbers or fixed text"):
+        read_table(tmp_path / "pointers.h5")
+    with h5py.File(tmp_path / "elsewhere.h5", "w") as file:
+        file.create_dataset("x", (4,), "u1", external=[(str(tmp_path / "secret"), 0, 4)])
+    with pytest.raises(OSError, match="column /x lies in another file, which is not followed"):
+        read_table(tmp_path / "elsewhere.h5")

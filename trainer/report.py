@@ -46,7 +46,9 @@ def kept_line(state: State, run: Run) -> str:
 
 def result_table(result: Evaluation) -> Table:
     metrics, run = result.metrics, result.run
-    table = Table(title=f"{run.dataset} {run.config.split} {run.config.stream}, skeletons only", title_justify="left")
+    table = Table(
+        title=f"{escape(run.dataset)} {run.config.split} {run.config.stream}, skeletons only", title_justify="left"
+    )
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_row("top-1", f"{metrics.top1:.2%}")

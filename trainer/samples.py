@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..cache.recipe import Recipe, read_recipe
 from ..cache.skeletons import TRAIN, Skeletons
-from ..cache.store import Rows, find_caches, open_cache
+from ..cache.store import Rows, find_caches, is_merged, open_cache
 from .config import Config
 
 COLUMNS = {"rgb": ("feature",), "text": ("prompt_feature", "answer_feature", "probabilities")}
@@ -50,7 +50,7 @@ def choose_cache(data: Path, kind: str, wanted: str | None, prompt: str | None =
     fits = [folder for folder, recipe in found if _fits(recipe, wanted, prompt)]
     if len(fits) == 1:
         return fits[0]
-    listing = "".join(f"\n  {recipe}" for _, recipe in found) or " none"
+    listing = "".join(f"\n  {recipe}{'' if is_merged(folder) else '  (not finished)'}" for folder, recipe in found)
     asked = " ".join(part for part in (wanted, f"--prompt {prompt}" if prompt else "") if part)
     if fits:
         raise ValueError(f"--{kind}: {len(fits)} caches fit; choose one by its key, or say --{kind} none:{listing}")
@@ -116,7 +116,12 @@ def load_features(folder: Path, kind: str, skeletons: Skeletons, rows: np.ndarra
     _refuse(folder, [name for name in names if name not in cache.row_of], "no row for", "extract again: it adds them")
     failed = tuple(name for name in names if name in cache.failures)
     if not allow_missing:
-        _refuse(folder, failed, "failed rows for", "mend the videos, or train without them: --set allow_missing=true")
+        _refuse(
+            folder,
+            failed,
+            "failed rows for",
+            "mend the videos and extract with --retry-failed, or train without them: --allow-missing",
+        )
     values = _values(cache, kind, [cache.row_of[name] for name in names])
     present = np.array([name not in cache.failures for name in names])
     if not np.isfinite(values[present]).all():

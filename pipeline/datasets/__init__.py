@@ -25,3 +25,11 @@ def open_dataset(name: str, raw: Path) -> RawDataset:
         hint = f"did you mean {near[0]}? " if near else ""
         raise ValueError(f"no data set {name!r}: {hint}known are {', '.join(DATASETS)}")
     return DATASETS[name](raw)
+
+
+def own_name(out: Path) -> str:
+    """What one's own data set is called: its folder's name, if that is no published data set's."""
+    name = out.resolve().name
+    if name in DATASETS and name != "folder":
+        raise ValueError(f"{out}: {name} is a published data set; give your own another --out")
+    return name

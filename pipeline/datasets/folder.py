@@ -17,7 +17,7 @@ import numpy as np
 
 from ...cache.skeletons import OUT, TEST, TRAIN, Layout
 from ..layouts import KINECT_V1, KINECT_V2
-from ..prepare import RawClip, SplitRule
+from ..prepare import RawClip, SplitRule, by_column
 
 _NEEDED = ("name", "label", "skeleton")
 _SIDES = {"train": TRAIN, "test": TEST, "": OUT}
@@ -49,17 +49,36 @@ class Folder:
 
 
 def _read_rows(table: Path) -> dict[Path, Mapping[str, str]]:
-    with table.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    """The rows by their skeleton's path; ValueError with the line for a row that can't be meant."""
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, restval="")
+        rows = dict((reader.line_num, row) for row in reader)  # noqa: C402 - the key is the reader's state
+        found = list(reader.fieldnames or [])
+    if missing := [column for column in _NEEDED if column not in found]:
+        raise ValueError(f"{table}: column {', '.join(missing)} missing; found {', '.join(found) or 'nothing'}")
     if not rows:
         raise ValueError(f"{table}: no rows")
-    missing = [column for column in _NEEDED if column not in rows[0]]
-    if missing:
-        raise ValueError(f"{table}: column {', '.join(missing)} missing; found {', '.join(rows[0])}")
-    wrong = {row.get("split") or "" for row in rows} - set(_SIDES)
-    if wrong:
-        raise ValueError(f"{table}: split {', '.join(sorted(wrong))}; allowed are train, test or nothing")
-    return {table.parent / row["skeleton"]: row for row in rows}
+    for line, row in rows.items():
+        if fault := _fault(row):
+            raise ValueError(f"{table}, line {line}: {fault}")
+    for column in ("name", "skeleton"):
+        lines: dict[str, int] = {}
+        for line, row in rows.items():
+            if (first := lines.setdefault(row[column], line)) != line:
+                raise ValueError(f"{table}, lines {first} and {line}: the same {column} {row[column]}")
+    return {table.parent / row["skeleton"]: row for row in rows.values()}
+
+
+def _fault(row: Mapping[str, str]) -> str:
+    """What is wrong with a row of the table, or nothing."""
+    if empty := [column for column in _NEEDED if not row[column]]:
+        return f"no {', '.join(empty)}"
+    if (split := row.get("split") or "") not in _SIDES:
+        return f"split {split}; allowed are train, test or nothing"
+    if (subject := row.get("subject") or "0") and not subject.isdecimal():
+        return f"subject {subject}; wanted a whole number"
+    path = Path(row["skeleton"])
+    return f"skeleton {path} lies outside the folder" if path.is_absolute() or ".." in path.parts else ""
 
 
 def _layout(files: list[Path]) -> Layout:
@@ -88,7 +107,7 @@ def _splits(rows: Mapping[Path, Mapping[str, str]]) -> dict[str, SplitRule]:
     subjects = sorted({int(row["subject"]) for row in rows.values() if row.get("subject")})
     if len(subjects) > 1:
         testing = set(subjects[1::2])
-        splits["xsub"] = SplitRule(lambda clip: TEST if clip.columns.get("subject") in testing else TRAIN)
+        splits["xsub"] = SplitRule(by_column("subject", lambda s: s not in testing, lambda s: s in testing))
     if not splits:
         raise ValueError("samples.csv names neither a split nor subjects; add one of these columns")
     return splits
