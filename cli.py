@@ -19,18 +19,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+@app.callback(invoke_without_command=True)
+def top(
+    version: Annotated[bool, typer.Option("--version", help="Say which version this is.")] = False,
+) -> None:
+    if version:
+        from . import __version__
+
+        print(f"mmcl {__version__}")
+        raise typer.Exit
+
+
 caches = typer.Typer(help="Look at feature caches.", no_args_is_help=True)
 app.add_typer(caches, name="cache")
 
 WRONG_USE, FAILURE = 2, 1
 LISTED = 40  # odd files or failed clips shown on the terminal; all of them are in a file
-
-DEMO_END = """
-Made: {raw} (raw data), {data} (skeleton and feature caches), {run} (network, metrics, evaluation)
-Your own data: a folder with samples.csv (name, label, skeleton, and subject or split), skeletons and videos; then
-  mmcl prepare folder RAW --out data/mine
-  mmcl extract-features data/mine --videos RAW --rgb microsoft/resnet-34 --llm Salesforce/blip-vqa-capfilt-large
-  mmcl train data/mine --out runs/mine && mmcl evaluate runs/mine"""
 
 DataDir = Annotated[Path, typer.Argument(metavar="DATA", help="A data set's folder, made by `mmcl prepare`.")]
 Prompts = Annotated[list[str] | None, typer.Option("--prompt", help="What to ask the LLM, by name; may be repeated.")]
@@ -87,10 +93,11 @@ def extract_features(
     from .pipeline.report import bars, cache_table
     from .pipeline.stage import Request, write_failures
     from .pipeline.stage import extract_features as run_extract
+    from .trainer.device import find_device
 
     asked = [get_prompt(name) for name in dict.fromkeys(prompt or ["holding-object"])]
     console = _console()
-    request = Request(data, videos, person, rgb, llm, asked, batch, device or _device(), retry_failed)
+    request = Request(data, videos, person, rgb, llm, asked, batch, str(find_device(device)), retry_failed)
     with bars(console) as bar:
         reports = run_extract(request, bar)
     console.print(cache_table([(report.note, report.filled.rows) for report in reports]))
@@ -151,9 +158,10 @@ def train(
     _say(console, f"config: {job.config_file}")
     for line in run_lines(planned.run):
         _say(console, line)
-    epochs = planned.run.config.epochs
+    if (job.out / "model.safetensors").exists():
+        _say(console, f"{job.out}: trained already, nothing is left to do")
     with bars(console) as bar:
-        state = run_train(planned, job.out, bar("steps"), lambda line: _say(console, epoch_line(line, epochs)))
+        state = run_train(planned, job.out, bar("steps"), lambda line: _say(console, epoch_line(line, planned.run)))
     _say(console, f"{kept_line(state, planned.run)}; written: {job.out}\nnext: mmcl evaluate {job.out}")
 
 
@@ -169,14 +177,18 @@ def evaluate(
 @caches.command()
 def info(data: DataDir) -> None:
     """List a data set's feature caches."""
-    from .cache.store import cache_folders, is_merged, open_cache
+    from .cache.store import cache_folders, done_names, is_merged, open_cache
     from .pipeline.report import cache_table
 
     folders, console = cache_folders(data), _console()
-    console.print(cache_table([("complete", open_cache(folder)) for folder in folders if is_merged(folder)]))
+    if finished := [("complete", open_cache(folder)) for folder in folders if is_merged(folder)]:
+        console.print(cache_table(finished))
     for folder in folders:
         if not is_merged(folder):
-            _say(console, f"{folder}: not finished; run its `mmcl extract-features` again")
+            rows = len(done_names(folder))
+            _say(console, f"{folder}: not finished, {rows:,} rows so far; run its `mmcl extract-features` again")
+    if not folders:
+        _say(console, f"{data}: no feature cache yet; make one with `mmcl extract-features`")
 
 
 @caches.command()
@@ -189,9 +201,9 @@ def verify(data: DataDir) -> None:
     for folder in filter(is_merged, cache_folders(data)):
         names = verify_cache(folder)
         damaged += len(names)
-        console.print(
-            f"{folder}: {'damaged: ' + ', '.join(names[:LISTED]) if names else 'every row is as it was written'}",
-            markup=False,
+        _say(
+            console,
+            f"{folder}: {', '.join(names[:LISTED]) + ' damaged' if names else 'every row is as it was written'}",
         )
     if damaged:
         raise typer.Exit(FAILURE)
@@ -200,7 +212,8 @@ def verify(data: DataDir) -> None:
 @app.command()
 def demo(out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo")) -> None:
     """The whole way in about two minutes, on data and tiny models that it makes itself."""
-    from .pipeline.report import bars, demo_table
+    from .cache.store import move_caches
+    from .pipeline.report import DEMO_END, bars, demo_table
     from .pipeline.synthetic import make_dataset
     from .pipeline.tiny import build_tiny
 
@@ -210,7 +223,7 @@ def demo(out: Annotated[Path, typer.Option(help="Where everything goes.")] = Pat
         _say(console, f"\n{text}", "bold")
 
     raw, data, run, aside = out / "raw", out / "data" / "demo", out / "run", out / "caches-moved-away"
-    _move_caches(aside, data)  # back, where a demo was killed in between
+    move_caches(aside, data)  # back, where a demo was killed in between
     step("1. Made here: articulated skeletons acting out 6 classes, and videos rendered from them")
     with bars(console) as bar:
         make_dataset(raw, progress=bar("clips"))
@@ -221,24 +234,15 @@ def demo(out: Annotated[Path, typer.Option(help="Where everything goes.")] = Pat
     step("3. Stage two: CTR-GCN against the cached features")
     train(data, run, rgb="tiny-resnet", text="tiny-blip-vqa")
     step(f"4. Evaluation, with the feature caches moved away to {aside}")
-    _move_caches(data, aside)
+    move_caches(data, aside)
     try:
         result = _evaluate([run], None)[0]
     finally:
-        _move_caches(aside, data)
+        move_caches(aside, data)
     step("5. Another LLM: person images and RGB features stay as they are, no video is opened")
     extract_features(data, rgb=models["tiny-resnet"], llm=models["tiny-llava"])
     console.print(demo_table(result.metrics.top1, result.metrics.chance, result.metrics.clips))
     _say(console, DEMO_END.format(data=data, run=run, raw=raw))
-
-
-def _move_caches(source: Path, target: Path) -> None:
-    from .cache.recipe import KINDS
-
-    for kind in KINDS:
-        if (source / kind).exists():
-            target.mkdir(parents=True, exist_ok=True)
-            (source / kind).rename(target / kind)
 
 
 def _evaluate(runs: list[Path], data: Path | None) -> list[Evaluation]:
@@ -257,12 +261,6 @@ def _evaluate(runs: list[Path], data: Path | None) -> list[Evaluation]:
         _say(console, f"written: {result.folder}")
         results.append(result)
     return results
-
-
-def _device() -> str:
-    from .trainer.device import find_device
-
-    return str(find_device())
 
 
 def _say(console: Console, text: str, style: str | None = None) -> None:

@@ -86,6 +86,14 @@ def cache_folders(root: Path) -> list[Path]:
     return [folder for kind in KINDS for folder in find_caches(root, kind)]
 
 
+def move_caches(source: Path, target: Path) -> None:
+    """Move all feature caches of a data set's folder into another folder; those that are there."""
+    for kind in KINDS:
+        if (source / kind).exists():
+            target.mkdir(parents=True, exist_ok=True)
+            (source / kind).rename(target / kind)
+
+
 def done_names(folder: Path) -> set[str]:
     """The names that have a row already, in the merged file or in a part."""
     return {name for source in _sources(folder) for name in _names(source)}

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.utils import logging as hub_logging
 from PIL import Image
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoImageProcessor, PreTrainedConfig
@@ -102,14 +103,17 @@ def pictures(images: Sequence[np.ndarray]) -> list[Image.Image]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps transformers' log lines and progress bars off the terminal."""
+    """Keeps transformers' and the hub's log lines and progress bars off the terminal."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    hub = hub_logging.get_verbosity()
     logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(hub)
         if bars:
             logging.enable_progress_bar()
 

@@ -149,7 +149,8 @@ def _read_one(raw: RawDataset, path: Path, findings: list[Finding]) -> RawClip |
         clip = raw.read(path)
         _check(clip, raw)
     except UNUSABLE as error:
-        findings.append(Finding(path.name, str(error) or type(error).__name__, "left out"))
+        said = f"no {error} in it" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        findings.append(Finding(path.name, said, "left out"))
         return None
     clip, mended = _mend(clip)
     if mended:

@@ -19,6 +19,13 @@ from ..cache.store import Rows
 OnProgress = Callable[[int, int], None]
 PLAIN_EVERY = 15.0  # seconds between lines where there is no terminal
 
+DEMO_END = """
+Made: {raw} (raw data), {data} (skeleton and feature caches), {run} (network, metrics, evaluation)
+Your own data: a folder with samples.csv (name, label, skeleton, and subject or split), skeletons and videos; then
+  mmcl prepare folder RAW --out data/mine
+  mmcl extract-features data/mine --videos RAW --rgb microsoft/resnet-34 --llm Salesforce/blip-vqa-capfilt-large
+  mmcl train data/mine --out runs/mine && mmcl evaluate runs/mine"""
+
 
 class Rate(ProgressColumn):
     """Done a second, over the last while."""
@@ -94,7 +101,7 @@ def cache_table(caches: Sequence[tuple[str, Rows]]) -> Table:
         table.add_column(column, overflow="fold")
     for column in ("clips", "failed"):
         table.add_column(column, justify="right")
-    table.add_column("this time")
+    table.add_column("status")
     for note, rows in caches:
         recipe = rows.recipe
         model = recipe.settings.get("person", recipe.model)

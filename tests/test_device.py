@@ -16,6 +16,12 @@ def test_a_build_for_a_gpu_on_a_machine_without_one_computes_on_the_cpu():
     assert find_device().type == wanted
 
 
+def test_a_device_that_is_none_is_refused_in_a_line():
+    with pytest.raises(ValueError, match="--device toaster: can't be used here .*; leave it out"):
+        find_device("toaster")
+    assert find_device("cpu").type == "cpu"
+
+
 def test_float32_is_float32():
     find_device()
     assert torch.backends.cudnn.allow_tf32 is False

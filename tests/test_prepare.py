@@ -136,7 +136,7 @@ def write_folder(folder: Path, header: str, row: str, joints: np.ndarray | None 
     ("header", "row", "said"),
     [
         ("name,label", "one,wave", r"column skeleton missing; found name, label"),
-        ("name,label,skeleton", "one,wave,one.npy", r"neither a split nor subjects"),
+        ("name,label,skeleton", "one,wave,one.npy", r"neither a split nor two subjects"),
         (
             "name,label,skeleton,split",
             "one,wave,one.npy,validate",
@@ -193,7 +193,7 @@ def test_a_clip_of_an_unknown_subject_is_on_neither_side(tmp_path):
 
 def test_unknown_joint_count_is_refused(tmp_path):
     raw = write_folder(tmp_path / "raw", "name,label,skeleton,split", "one,wave,one.npy,train", np.ones((4, 17, 3)))
-    with pytest.raises(ValueError, match=r"one.npy: 17 joints; known are 20 \(Kinect v1\) and 25 \(Kinect v2\)"):
+    with pytest.raises(ValueError, match=r"clips of 17 joints; known are 20 \(Kinect v1\) and 25 \(Kinect v2\)"):
         run("folder", raw, tmp_path / "out")
 
 

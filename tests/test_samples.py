@@ -106,7 +106,8 @@ def test_failed_rows_are_refused_and_listed_unless_allowed(data: Path, skeletons
     values[train_rows[:10]] = np.nan
     folder = cache(data, names, {"feature": values}, failed=failed)
     listed = ", ".join(failed[:8])
-    wanted = rf"failed rows for 10 training clips \({listed} and 2 more\); .*--retry-failed, or train without them: --allow-missing"
+    mend = "--retry-failed, or train without them: --allow-missing"
+    wanted = rf"failed rows for 10 training clips \({listed} and 2 more\); .*{mend}"
     with pytest.raises(ValueError, match=wanted):
         load_features(folder, "rgb", skeletons, train_rows, allow_missing=False)
     found = load_features(folder, "rgb", skeletons, train_rows, allow_missing=True)

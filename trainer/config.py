@@ -106,6 +106,11 @@ def shipped_config(dataset: str) -> Path:
     return path if path.is_file() else SHIPPED / "default.toml"
 
 
+def named_config(path: Path) -> Path:
+    """A config's file: the path as it is, or the shipped one of that name."""
+    return SHIPPED / f"{path}.toml" if str(path) in shipped_names() and not path.is_file() else path
+
+
 def make_config(path: Path, settings: Sequence[Mapping[str, Any]], splits: Mapping[str, int]) -> Config:
     """The config of a file with `settings` on top; `splits` holds the training clips of each split of the data.
 

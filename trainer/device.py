@@ -6,13 +6,20 @@ import torch
 from accelerate import PartialState
 
 
-def find_device() -> torch.device:
-    """The accelerator where one can be used, else the CPU; float32 is float32 there, not TF32.
+def find_device(asked: str | None = None) -> torch.device:
+    """The device that was asked for, or the accelerator where one can be used, else the CPU; float32 is no TF32 there.
 
-    Raises RuntimeError under a launcher with several processes.
+    Raises ValueError where the asked one can't be used, RuntimeError under a launcher with several processes.
     """
     state = PartialState()
     if state.num_processes > 1:
         raise RuntimeError(f"{state.num_processes} processes: this command runs in one; start it without a launcher")
     torch.backends.cudnn.allow_tf32 = False
-    return state.device or torch.device("cpu")
+    if asked is None:
+        return state.device or torch.device("cpu")
+    try:
+        return torch.empty(0, device=asked).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"--device {asked}: can't be used here ({str(error).splitlines()[0]}); leave it out"
+        ) from error

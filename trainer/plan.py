@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..cache.skeletons import TEST, TRAIN, Skeletons, read_skeletons
-from .config import Config, make_config, shipped_config
+from .config import Config, make_config, named_config, shipped_config
 from .run import Run
 from .samples import Features, Split, choose_cache, load_features, split_rows
 
@@ -55,7 +55,7 @@ class Plan:
 def decide(request: Request) -> Job:
     """The config, the caches and the run's folder that a request means; ValueError where it could mean several."""
     skeletons = read_skeletons(request.data / "skeletons.h5")
-    path = request.config or shipped_config(skeletons.dataset)
+    path = named_config(request.config) if request.config else shipped_config(skeletons.dataset)
     counts = {name: int((sides == TRAIN).sum()) for name, sides in skeletons.splits.items()}
     config = make_config(path, request.settings, counts)
     if request.prompt and request.text == "none":

@@ -32,11 +32,13 @@ def run_lines(run: Run) -> list[str]:
     return lines
 
 
-def epoch_line(line: EpochMetrics, epochs: int) -> str:
-    chosen = f"  held out {line.held_out_top1:6.1%}" if line.held_out_top1 >= 0 else ""
+def epoch_line(line: EpochMetrics, run: Run) -> str:
+    """One epoch: rate, losses, top-1 in training and on what chooses the epoch, where something does."""
+    where = "TEST SET" if run.config.select_on_test else "held out"
+    chosen = f"  {where} {line.held_out_top1:6.1%}" if line.held_out_top1 >= 0 else ""
     parts = f"{line.classify:.3f} + align {line.align:.3f} + refine {line.refine:.3f}"
     loss = f"lr {line.lr:.4f}  loss {line.loss:.3f} ({parts})"
-    return f"epoch {line.epoch:3d}/{epochs}  {loss}  train {line.train_top1:6.1%}{chosen}"
+    return f"epoch {line.epoch:3d}/{run.config.epochs}  {loss}  train {line.train_top1:6.1%}{chosen}"
 
 
 def kept_line(state: State, run: Run) -> str:

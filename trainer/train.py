@@ -77,7 +77,7 @@ def train(planned: Plan, out: Path, on_step: OnStep, on_epoch: OnEpoch) -> State
         _advance(state, line, training)
         save_state(out, state, weights_of(training.modules), training.optimizer)
         _write_metrics(out / "metrics.csv", state.history, planned.run)
-        _log(out, epoch_line(line, epochs))
+        _log(out, epoch_line(line, planned.run))
         on_epoch(line)
     if not finished:
         _write_metrics(

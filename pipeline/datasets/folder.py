@@ -9,9 +9,11 @@ every second subject tests.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from ..layouts import KINECT_V1, KINECT_V2
 from ..prepare import RawClip, SplitRule, by_column
 
 _NEEDED = ("name", "label", "skeleton")
+LOOKED_AT = 100  # files whose number of joints decides on the layout
 _SIDES = {"train": TRAIN, "test": TEST, "": OUT}
 
 
@@ -42,7 +45,7 @@ class Folder:
 
     def read(self, path: Path) -> RawClip:
         row = self._rows[path]
-        joints = np.load(path, allow_pickle=False).astype(np.float32)
+        joints = _read_joints(path)
         label = self.classes.index(row["label"])
         columns = {"subject": int(row["subject"])} if row.get("subject") else {}
         return RawClip(row["name"], label, joints if joints.ndim == 4 else joints[None], columns)
@@ -82,19 +85,27 @@ def _fault(row: Mapping[str, str]) -> str:
 
 
 def _layout(files: list[Path]) -> Layout:
-    """The layout with as many joints as the first file that can be read."""
-    first = next((path for path in files if _joints(path)), None)
-    if first is None:
+    """The layout with as many joints as most of the first files."""
+    counts = Counter(filter(None, map(_joints, files[:LOOKED_AT])))
+    if not counts:
         raise ValueError(f"{files[0].parent}: none of the {len(files)} skeleton files in samples.csv can be read")
+    joints, _ = counts.most_common(1)[0]
     for layout in (KINECT_V1, KINECT_V2):
-        if len(layout.joints) == _joints(first):
+        if len(layout.joints) == joints:
             return layout
-    raise ValueError(f"{first}: {_joints(first)} joints; known are 20 (Kinect v1) and 25 (Kinect v2)")
+    raise ValueError(f"{files[0].parent}: clips of {joints} joints; known are 20 (Kinect v1) and 25 (Kinect v2)")
+
+
+def _read_joints(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False).astype(np.float32)
+    except (ValueError, EOFError, AttributeError, BadZipFile) as error:
+        raise ValueError("not a .npy file of numbers (pickles and archives are not opened)") from error
 
 
 def _joints(path: Path) -> int:
     """V of a skeleton file; 0 where it can't be read."""
-    with suppress(ValueError, OSError, EOFError, IndexError):
+    with suppress(ValueError, OSError, EOFError, IndexError, AttributeError, BadZipFile):
         return np.load(path, allow_pickle=False, mmap_mode="r").shape[-2]
     return 0
 
@@ -109,5 +120,5 @@ def _splits(rows: Mapping[Path, Mapping[str, str]]) -> dict[str, SplitRule]:
         testing = set(subjects[1::2])
         splits["xsub"] = SplitRule(by_column("subject", lambda s: s not in testing, lambda s: s in testing))
     if not splits:
-        raise ValueError("samples.csv names neither a split nor subjects; add one of these columns")
+        raise ValueError("samples.csv names neither a split nor two subjects; fill the column split or subject")
     return splits
