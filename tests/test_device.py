@@ -17,7 +17,7 @@ def test_a_build_for_a_gpu_on_a_machine_without_one_computes_on_the_cpu():
 
 
 def test_a_device_that_is_none_is_refused_in_a_line():
-    with pytest.raises(ValueError, match="--device toaster: can't be used here .*; leave it out"):
+    with pytest.raises(ValueError, match=r"--device toaster: .* be used here .*; leave it out"):
         find_device("toaster")
     assert find_device("cpu").type == "cpu"
 
