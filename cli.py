@@ -105,8 +105,9 @@ def extract_features(
     failures = {name: reason for report in reports for name, reason in report.filled.failures.items()}
     for name, reason in list(failures.items())[:LISTED]:
         _say(console, f"failed: {name}: {reason}", "red")
+    listed = data / "failures.csv"
+    listed.unlink(missing_ok=True)
     if failures:
-        listed = data / "failures.csv"
         write_failures(listed, failures)
         _say(console, f"{len(failures)} clips failed and keep a row without features; all are in {listed}", "red")
         _say(console, "mend their videos and run the same command with --videos and --retry-failed", "red")
