@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .recipe import FORMAT, KINDS, Recipe, differences, read_recipe
-from .table import Column, Columns, concatenate, damaged_rows, read_table, write_atomic, write_table
+from .table import Column, Columns, concatenate, damaged_rows, read_table, stored_checksums, write_atomic, write_table
 
 LIBRARIES = ("mmcl", "numpy", "opencv-python", "pillow", "torch", "transformers")
 
@@ -46,6 +47,11 @@ class Rows:
         """Why a clip has no features, by name; empty where all went well."""
         reasons = np.char.decode(self.array("failure"), "utf-8", "replace").tolist()
         return {name: reason for name, reason in zip(self.names, reasons, strict=True) if reason}
+
+    @cached_property
+    def checksums(self) -> dict[str, int]:
+        """The checksum of each row, by name."""
+        return dict(zip(self.names, stored_checksums(self.folder / "cache.h5").tolist(), strict=True))
 
     def array(self, column: str) -> np.ndarray:
         """A fixed column; ValueError where the cache has none of that name."""
@@ -99,13 +105,20 @@ def done_names(folder: Path) -> set[str]:
     return {name for source in _sources(folder) for name in _names(source)}
 
 
+def values_by_name(folder: Path, column: str) -> dict[str, Any]:
+    """A column's value of each name that has a row; without the rows of sources that lack the column."""
+    found: dict[str, Any] = {}
+    for source, rows in _valid_rows(folder).items():
+        columns = read_table(source)[0]
+        if column in columns:
+            names, values = _names(source), columns[column]
+            found |= {names[row]: values[row] for row in rows}
+    return found
+
+
 def failed_names(folder: Path) -> set[str]:
     """The names whose row is a failed one."""
-    failed = set[str]()
-    for source, rows in _valid_rows(folder).items():
-        reasons, names = np.asarray(read_table(source)[0]["failure"]), _names(source)
-        failed |= {names[row] for row in rows if reasons[row]}
-    return failed
+    return {name for name, reason in values_by_name(folder, "failure").items() if reason}
 
 
 def batch_of(folder: Path) -> int:

@@ -112,12 +112,15 @@ def checksums(columns: Columns) -> np.ndarray:
     return crc
 
 
+def stored_checksums(path: Path) -> np.ndarray:
+    """The checksums that were written with the rows, uint32 [rows]."""
+    with h5py.File(path, "r", locking=False) as file:
+        return _dataset(file, "crc")[:]
+
+
 def damaged_rows(path: Path) -> list[int]:
     """The rows whose checksum no longer fits their contents."""
-    columns, _ = read_table(path)
-    with h5py.File(path, "r", locking=False) as file:
-        wanted = _dataset(file, "crc")[:]
-    return np.flatnonzero(checksums(columns) != wanted).tolist()
+    return np.flatnonzero(checksums(read_table(path)[0]) != stored_checksums(path)).tolist()
 
 
 def concatenate(path: Path, sources: Sequence[Path], keep: Sequence[np.ndarray], attributes: Attributes) -> None:

@@ -26,16 +26,17 @@ from ..cache.store import (
     is_merged,
     merge,
     open_cache,
+    values_by_name,
     write_part,
 )
-from ..cache.table import Columns, Ragged
+from ..cache.table import Column, Columns, Ragged
 from .encoder import Encoder
 from .person import FRAMES, STRIP, Boxes, blank_image, from_jpeg, person_image, to_jpeg
 from .video import Videos, read_clip
 
 UNIT = 64  # clips a part file: what a kill can lose
 DECODERS = max(4, os.cpu_count() or 0)  # threads that decode; OpenCV's own are switched off
-OUR_COLUMNS = ("name", "failure", "crc")
+OUR_COLUMNS = ("name", "failure", "crc", "image_crc")
 UNUSABLE = (ValueError, OSError, cv2.error)  # what a bad clip raises; TimeoutError is an OSError
 
 Progress = Callable[[int, int], None]
@@ -55,13 +56,17 @@ class Input:
 
 @dataclass(frozen=True)
 class Stage:
-    """One pass over the clips: `read` runs in threads, at most `ahead` clips before `encode`, which takes a unit."""
+    """One pass over the clips: `read` runs in threads, at most `ahead` clips before `encode`, which takes a unit.
+
+    `images` holds the checksum of the person image of each clip: a row made from another one is made anew.
+    """
 
     recipe: Recipe
     read: Callable[[str], Input]
     encode: Callable[[Iterable[Input]], Columns]
     ahead: int
     batch: int = 1
+    images: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,8 @@ def fill_features(clips: Clips, kind: str, images: Rows, encoder: Encoder, *, ba
         return _joined([_encoded(encoder, chunk) for chunk in iter(lambda: list(islice(pictures, batch)), [])])
 
     recipe = feature_recipe(kind, images, encoder)
-    return _fill(clips, Stage(recipe, read, encode, ahead=2 * max(batch, DECODERS), batch=batch), progress)
+    ahead = 2 * max(batch, DECODERS)
+    return _fill(clips, Stage(recipe, read, encode, ahead, batch, images.checksums), progress)
 
 
 def person_recipe(dataset: str, pattern: str, boxes: Boxes) -> Recipe:
@@ -167,7 +173,8 @@ def pending_units(names: Sequence[str], done: set[str], again: set[str]) -> list
 def _fill(clips: Clips, stage: Stage, progress: Progress) -> Filled:
     """Make the rows that are missing, unit by unit, and merge; a killed call resumes where its last part ended."""
     folder = cache_folder(clips.data, stage.recipe)
-    todo = pending_units(clips.names, done_names(folder), failed_names(folder) if clips.retry else set())
+    again = _outdated(folder, stage) | (failed_names(folder) if clips.retry else set())
+    todo = pending_units(clips.names, done_names(folder), again)
     if not todo and is_merged(folder):
         return Filled(open_cache(folder), 0)
     if (begun := batch_of(folder)) not in (0, stage.batch):
@@ -180,11 +187,22 @@ def _fill(clips: Clips, stage: Stage, progress: Progress) -> Filled:
             failures: list[str] = []
             columns = stage.encode(_noted(islice(inputs, len(unit)), failures))
             failures = _failures(failures, columns)
+            columns = _blanked(columns, failures)
+            if stage.images is not None:
+                columns["image_crc"] = np.array([stage.images.get(name, 0) for name in unit], np.uint32)
             create_cache(clips.data, stage.recipe)
-            write_part(folder, number, unit, failures, _blanked(columns, failures), batch=stage.batch)
+            write_part(folder, number, unit, failures, columns, batch=stage.batch)
             finished += len(unit)
             progress(finished, total)
     return Filled(merge(folder), total)
+
+
+def _outdated(folder: Path, stage: Stage) -> set[str]:
+    """The names whose row was made from another person image than there is now."""
+    if stage.images is None:
+        return set()
+    made_from = values_by_name(folder, "image_crc")
+    return {name for name, crc in made_from.items() if crc != stage.images.get(name, 0)}
 
 
 def _read_ahead(names: Sequence[str], stage: Stage) -> Generator[Input, None, None]:
@@ -265,7 +283,7 @@ def _failures(reasons: list[str], columns: Columns) -> list[str]:
     return reasons
 
 
-def _blanked(columns: Columns, failures: Sequence[str]) -> Columns:
+def _blanked(columns: Columns, failures: Sequence[str]) -> dict[str, Column]:
     """Numbers of failed rows as zeros, so that nobody takes a blank picture's features for a clip's."""
     failed = np.array([bool(reason) for reason in failures])
 

@@ -342,9 +342,24 @@ def test_mended_clips_are_made_anew_when_asked_and_their_neighbours_stay(
     mended = fill_person_images(retry, videos, WholeFrame(), ignore)
     assert (mended.failures, mended.made) == ({}, len(names))
     assert all(np.array_equal(jpeg(mended.rows, name), jpeg(images, name)) for name in names)
-    again = fill_features(retry, "rgb", mended.rows, Eye(), batch=5, progress=ignore)
+    again = fill_features(clips, "rgb", mended.rows, Eye(), batch=5, progress=ignore)
     assert again.failures == {} and len(again.rows.names) == len(names)
-    assert fill_features(retry, "rgb", mended.rows, Eye(), batch=5, progress=ignore).made == 0
+    assert fill_features(clips, "rgb", mended.rows, Eye(), batch=5, progress=ignore).made == 0
+
+
+def test_features_follow_their_person_images(images: Rows, videos: Videos, names: list[str], tmp_path: Path):
+    """The recipe is the same when person images are made anew from other videos; the features are not."""
+    clips = Clips(tmp_path, "acted", names)
+    first = fill_person_images(clips, videos, WholeFrame(), ignore)
+    before = fill_features(clips, "rgb", first.rows, Eye(), batch=5, progress=ignore).rows
+    shutil.move(first.rows.folder, tmp_path / "moved-away")
+    swapped = Videos({**videos.paths, names[0]: videos.paths[names[1]]}, videos.pattern)
+    other = fill_person_images(clips, swapped, WholeFrame(), ignore)
+    after = fill_features(clips, "rgb", other.rows, Eye(), batch=5, progress=ignore)
+    assert after.made > 0
+    feature, was = after.rows.array("feature"), before.array("feature")
+    assert not np.array_equal(feature[after.rows.row_of[names[0]]], was[before.row_of[names[0]]])
+    assert np.array_equal(feature[after.rows.row_of[names[2]]], was[before.row_of[names[2]]])
 
 
 def jpeg(rows: Rows, name: str) -> np.ndarray:
