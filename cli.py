@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .pipeline.prompts import PROMPTS, get_prompt
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -21,6 +23,18 @@ app = typer.Typer(
 )
 
 
+caches = typer.Typer(help="Look at feature caches.", no_args_is_help=True)
+app.add_typer(caches, name="cache")
+
+WRONG_USE, FAILURE = 2, 1
+LISTED = 40  # odd files or failed clips shown on the terminal; all of them are in a file
+
+DataDir = Annotated[Path, typer.Argument(metavar="DATA", help="A data set's folder, made by `mmcl prepare`.")]
+Prompts = Annotated[
+    list[str] | None, typer.Option("--prompt", help=f"What to ask the LLM: {', '.join(PROMPTS)}; may be repeated.")
+]
+
+
 @app.callback(invoke_without_command=True)
 def top(
     version: Annotated[bool, typer.Option("--version", help="Say which version this is.")] = False,
@@ -30,16 +44,6 @@ def top(
 
         print(f"mmcl {__version__}")
         raise typer.Exit
-
-
-caches = typer.Typer(help="Look at feature caches.", no_args_is_help=True)
-app.add_typer(caches, name="cache")
-
-WRONG_USE, FAILURE = 2, 1
-LISTED = 40  # odd files or failed clips shown on the terminal; all of them are in a file
-
-DataDir = Annotated[Path, typer.Argument(metavar="DATA", help="A data set's folder, made by `mmcl prepare`.")]
-Prompts = Annotated[list[str] | None, typer.Option("--prompt", help="What to ask the LLM, by name; may be repeated.")]
 
 
 @app.command()
@@ -89,7 +93,6 @@ def extract_features(
     ] = None,
 ) -> None:
     """Videos to caches of person images, RGB features and text features. Run again, it resumes."""
-    from .pipeline.prompts import get_prompt
     from .pipeline.report import bars, cache_table
     from .pipeline.stage import Request, write_failures
     from .pipeline.stage import extract_features as run_extract
