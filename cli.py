@@ -36,9 +36,7 @@ Prompts = Annotated[
 
 
 @app.callback(invoke_without_command=True)
-def top(
-    version: Annotated[bool, typer.Option("--version", help="Say which version this is.")] = False,
-) -> None:
+def top(version: Annotated[bool, typer.Option("--version", help="Say which version this is.")] = False) -> None:
     if version:
         from . import __version__
 
@@ -82,15 +80,15 @@ def extract_features(
     prompt: Prompts = None,
     person: Annotated[
         str | None,
-        typer.Option(help="A detector (hub id or folder), or `frame` for whole frames. [default: hustvl/yolos-tiny]"),
+        typer.Option(
+            help="A detector (hub id or folder), or `frame` for whole frames; hustvl/yolos-tiny if not given."
+        ),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, max=64, help="Clips a batch.")] = 16,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Make the rows of failed clips anew, once the clips are mended.")
     ] = False,
-    device: Annotated[
-        str | None, typer.Option(help="Such as cpu or cuda:1. [default: the accelerator, else cpu]")
-    ] = None,
+    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:1; the accelerator if not given.")] = None,
 ) -> None:
     """Videos to caches of person images, RGB features and text features. Run again, it resumes."""
     from .pipeline.report import bars, cache_table
