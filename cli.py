@@ -160,11 +160,11 @@ def train(
     _say(console, f"config: {job.config_file}")
     for line in run_lines(planned.run):
         _say(console, line)
-    if (job.out / "model.safetensors").exists():
-        _say(console, f"{job.out}: trained already, nothing is left to do")
+    finished = (job.out / "model.safetensors").exists()
     with bars(console) as bar:
         state = run_train(planned, job.out, bar("steps"), lambda line: _say(console, epoch_line(line, planned.run)))
-    _say(console, f"{kept_line(state, planned.run)}; written: {job.out}\nnext: mmcl evaluate {job.out}")
+    done = "trained already; " if finished else ""
+    _say(console, f"{done}{kept_line(state, planned.run)}; written: {job.out}\nnext: mmcl evaluate {job.out}")
 
 
 @app.command()
@@ -200,13 +200,11 @@ def verify(data: DataDir) -> None:
     from .cache.store import verify as verify_cache
 
     console, damaged = _console(), 0
-    for folder in filter(is_merged, cache_folders(data)):
-        names = verify_cache(folder)
+    for folder in cache_folders(data):
+        names = verify_cache(folder) if is_merged(folder) else []
         damaged += len(names)
-        _say(
-            console,
-            f"{folder}: {', '.join(names[:LISTED]) + ' damaged' if names else 'every row is as it was written'}",
-        )
+        good = "every row is as it was written" if is_merged(folder) else "not finished, not checked"
+        _say(console, f"{folder}: {'damaged: ' + ', '.join(names[:LISTED]) if names else good}")
     if damaged:
         raise typer.Exit(FAILURE)
 

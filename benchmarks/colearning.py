@@ -53,7 +53,12 @@ def shuffled(data: Path, folder: Path) -> Path:
     train = np.array([rows.row_of[name] for name in names if name not in rows.failures])
     dealt = rows.array("feature").copy()
     dealt[train] = dealt[np.random.default_rng(0).permutation(train)]
-    settings = {**rows.recipe.settings, "model": "shuffled", "shuffled_from": rows.recipe.key, "shuffle_seed": 0}
+    settings = {
+        **rows.recipe.settings,
+        "model": "shuffled",
+        "shuffled_from": rows.recipe.key,
+        "rows": sum(rows.checksums.values()),
+    }
     target = create_cache(data, Recipe("rgb", skeletons.dataset, settings))
     if not (target / "cache.h5").exists():
         write_part(target, 0, rows.names, [rows.failures.get(name, "") for name in rows.names], {"feature": dealt})

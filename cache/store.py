@@ -127,13 +127,23 @@ def batch_of(folder: Path) -> int:
 
 
 def write_part(
-    folder: Path, unit: int, names: Sequence[str], failures: Sequence[str], columns: Columns, *, batch: int = 1
+    folder: Path,
+    unit: int,
+    names: Sequence[str],
+    failures: Sequence[str],
+    columns: Columns,
+    *,
+    batch: int = 1,
+    generation: int = 1,
 ) -> None:
-    """Write one finished unit; `failures` holds a reason a row, empty where it went well."""
+    """Write one finished unit; `failures` holds a reason a row, empty where it went well.
+
+    Of two rows of one name that of the higher generation counts: a retry writes the `next_generation`.
+    """
     text = [name.encode() for name in names]
     reasons = np.array([reason.encode()[:400] for reason in failures], "S400")
     path = folder / "parts" / f"{unit:08d}-{zlib.crc32(b'/'.join(text)):08x}.h5"
-    attributes = _attributes(folder, json.dumps(library_versions()), batch)
+    attributes = _attributes(folder, json.dumps(library_versions()), batch, generation)
     write_table(path, {**columns, "name": np.array(text), "failure": reasons}, attributes)
 
 
@@ -146,7 +156,7 @@ def merge(folder: Path) -> Rows:
     parts = [source for source in valid if source != merged]
     if any(len(valid[part]) for part in parts):  # a kill may have left parts that were merged already
         kept = {source: rows for source, rows in sorted(valid.items()) if len(rows)}
-        attributes = _attributes(folder, _merged_libraries(list(kept)), batch_of(folder))
+        attributes = _attributes(folder, _merged_libraries(list(kept)), batch_of(folder), next_generation(folder) - 1)
         concatenate(merged, list(kept), list(kept.values()), attributes)
     for part in parts:
         part.unlink()
@@ -179,14 +189,24 @@ def library_versions() -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES}
 
 
-def _attributes(folder: Path, libraries: str, batch: int) -> dict[str, str | int]:
-    return {"key": read_recipe(folder).key, "format": FORMAT, "libraries": libraries, "batch": batch}
+def next_generation(folder: Path) -> int:
+    """One more than that of any row there is."""
+    return 1 + max(map(_generation, _sources(folder)), default=0)
+
+
+def _generation(source: Path) -> int:
+    return int(read_table(source)[1]["generation"])
+
+
+def _attributes(folder: Path, libraries: str, batch: int, generation: int) -> dict[str, str | int]:
+    key = read_recipe(folder).key
+    return {"key": key, "format": FORMAT, "libraries": libraries, "batch": batch, "generation": generation}
 
 
 def _valid_rows(folder: Path) -> dict[Path, np.ndarray]:
-    """The rows of each source that count: those whose names no newer source has."""
+    """The rows of each source that count: those whose names no newer source has; of equals the merged file."""
     seen, rows = set[str](), dict[Path, np.ndarray]()
-    for source in sorted(_sources(folder), key=lambda path: path.stat().st_mtime_ns, reverse=True):
+    for source in sorted(_sources(folder), key=_generation, reverse=True):
         names = _names(source)
         rows[source] = np.array([row for row, name in enumerate(names) if name not in seen], int)
         seen.update(names)

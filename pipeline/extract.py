@@ -25,6 +25,7 @@ from ..cache.store import (
     failed_names,
     is_merged,
     merge,
+    next_generation,
     open_cache,
     values_by_name,
     write_part,
@@ -71,14 +72,16 @@ class Stage:
 
 @dataclass(frozen=True)
 class Filled:
-    """A cache after the loop: its rows, and how many of them this call made."""
+    """A cache after the loop: its rows, how many of them this call made, and the clips that were asked for."""
 
     rows: Rows
     made: int
+    names: Sequence[str]
 
     @property
     def failures(self) -> dict[str, str]:
-        return self.rows.failures
+        """Why a clip that was asked for has no row to use."""
+        return {name: self.rows.failures[name] for name in self.names if name in self.rows.failures}
 
 
 @dataclass(frozen=True)
@@ -113,16 +116,12 @@ def fill_person_images(clips: Clips, videos: Videos, boxes: Boxes, progress: Pro
 
 
 def _refuse_other_videos(folder: Path, videos: Videos) -> None:
-    if not (folder / "cache.h5").exists():
-        return
-    rows = open_cache(folder)
-    sizes = rows.array("video_bytes")
-    there = {name: int(sizes[rows.row_of[name]]) for name in videos.paths if name in rows.row_of}
+    there = {name: size for name, size in values_by_name(folder, "video_bytes").items() if name in videos.paths}
     other = [name for name, size in there.items() if size and videos.paths[name].stat().st_size != size]
     if other:
         raise ValueError(
             f"{folder}: made from other videos; {len(other)} of {len(there)} differ in size, such as "
-            f"{videos.paths[other[0]]}; move that folder away to make it anew from these"
+            f"{videos.paths[other[0]]}; move that folder out of the data to make it anew from these"
         )
 
 
@@ -160,26 +159,28 @@ def feature_recipe(kind: str, images: Rows, encoder: Encoder) -> Recipe:
     return Recipe(kind, images.recipe.dataset, settings)
 
 
-def pending_units(names: Sequence[str], done: set[str], again: set[str]) -> list[tuple[int, list[str]]]:
-    """The units that are not whole yet: (number, names without a row). Units are fixed parts of the sample list.
+def pending_units(names: Sequence[str], done: set[str], again: set[str], *, whole: bool) -> list[tuple[int, list[str]]]:
+    """The units with rows to be made: (number, names). Units are fixed parts of the sample list.
 
-    A unit with a name to be made `again` is made whole, so that its batches are what they were.
+    Made are the names without a row and those to be made `again`; where rows depend on their batch (`whole`), with
+    the rest of the unit, so that its batches are what they were.
     """
     units = [(start // UNIT, names[start : start + UNIT]) for start in range(0, len(names), UNIT)]
-    left = [(k, [name for name in unit if name not in done or again.intersection(unit)]) for k, unit in units]
-    return [(number, unit) for number, unit in left if unit]
+    todo = [(k, unit, again.intersection(unit)) for k, unit in units]
+    left = [(k, [n for n in unit if n not in done or n in redo or (whole and redo)]) for k, unit, redo in todo]
+    return [(number, list(unit)) for number, unit in left if unit]
 
 
 def _fill(clips: Clips, stage: Stage, progress: Progress) -> Filled:
     """Make the rows that are missing, unit by unit, and merge; a killed call resumes where its last part ended."""
     folder = cache_folder(clips.data, stage.recipe)
     again = _outdated(folder, stage) | (failed_names(folder) if clips.retry else set())
-    todo = pending_units(clips.names, done_names(folder), again)
+    todo = pending_units(clips.names, done_names(folder), again, whole=stage.images is not None)
     if not todo and is_merged(folder):
-        return Filled(open_cache(folder), 0)
-    if (begun := batch_of(folder)) not in (0, stage.batch):
+        return Filled(open_cache(folder), 0, clips.names)
+    if todo and (begun := batch_of(folder)) not in (0, stage.batch):
         raise ValueError(f"{folder}: begun with --batch {begun}; its features depend on it, so go on with it")
-    total = sum(len(unit) for _, unit in todo)
+    total, generation = sum(len(unit) for _, unit in todo), next_generation(folder)
     finished = 0
     progress(finished, total)
     with closing(_read_ahead([name for _, unit in todo for name in unit], stage)) as inputs:
@@ -191,10 +192,10 @@ def _fill(clips: Clips, stage: Stage, progress: Progress) -> Filled:
             if stage.images is not None:
                 columns["image_crc"] = np.array([stage.images.get(name, 0) for name in unit], np.uint32)
             create_cache(clips.data, stage.recipe)
-            write_part(folder, number, unit, failures, columns, batch=stage.batch)
+            write_part(folder, number, unit, failures, columns, batch=stage.batch, generation=generation)
             finished += len(unit)
             progress(finished, total)
-    return Filled(merge(folder), total)
+    return Filled(merge(folder), total, clips.names)
 
 
 def _outdated(folder: Path, stage: Stage) -> set[str]:

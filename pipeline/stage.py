@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..cache.recipe import Recipe, read_recipe
 from ..cache.skeletons import read_skeletons
-from ..cache.store import Rows, done_names, find_caches, open_cache
+from ..cache.store import Rows, done_names, find_caches, is_merged, merge, open_cache
 from ..cache.table import write_atomic
 from .encoder import ENCODERS, Encoder
 from .extract import Clips, Filled, Progress, fill_features, fill_person_images
@@ -92,7 +92,7 @@ def _person_images(request: Request, clips: Clips, progress: Callable[[str], Pro
     """What gives the person images when called; what cannot begin is refused now."""
     if request.videos is None:
         rows = _cached_images(request, clips.names)
-        return lambda: Report(rows.recipe, rows.folder, Filled(rows, 0))
+        return lambda: Report(rows.recipe, rows.folder, Filled(rows, 0, clips.names))
     videos = find_videos(request.videos, clips.names)
     boxes = _boxes(request.person or DEFAULT_DETECTOR, request.device)
 
@@ -115,7 +115,7 @@ def _cached_images(request: Request, names: Sequence[str]) -> Rows:
         )
     if missing := set(names) - done_names(fits[0]):
         raise ValueError(f"{fits[0]}: {len(missing)} clips have no person image yet; give --videos again, it resumes")
-    return open_cache(fits[0])
+    return open_cache(fits[0]) if is_merged(fits[0]) else merge(fits[0])
 
 
 def _is_asked(person: str | None, known: str) -> bool:

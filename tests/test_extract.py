@@ -277,9 +277,10 @@ def test_another_encoder_has_another_cache_and_the_first_is_not_touched(fill: Ca
 
 def test_units_are_fixed_parts_of_the_list_and_only_what_lacks_a_row_is_left(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(extract, "UNIT", 3)
-    assert pending_units(list("abcdefgh"), set("abcf"), set()) == [(1, ["d", "e"]), (2, ["g", "h"])]
-    assert pending_units(list("abcdefgh"), set("abcdefgh"), {"e"}) == [(1, ["d", "e", "f"])]
-    assert pending_units(list("abc"), set("abc"), set()) == []
+    assert pending_units(list("abcdefgh"), set("abcf"), set(), whole=True) == [(1, ["d", "e"]), (2, ["g", "h"])]
+    assert pending_units(list("abcdefgh"), set("abcdefgh"), {"e"}, whole=True) == [(1, ["d", "e", "f"])]
+    assert pending_units(list("abcdefgh"), set("abcdefgh"), {"e"}, whole=False) == [(1, ["e"])]
+    assert pending_units(list("abc"), set("abc"), set(), whole=True) == []
 
 
 def test_an_encoder_that_fails_midway_keeps_the_finished_units(
@@ -340,7 +341,7 @@ def test_mended_clips_are_made_anew_when_asked_and_their_neighbours_stay(
     assert fill_person_images(clips, videos, WholeFrame(), ignore).made == 0
     retry = Clips(tmp_path, "acted", names, retry=True)
     mended = fill_person_images(retry, videos, WholeFrame(), ignore)
-    assert (mended.failures, mended.made) == ({}, len(names))
+    assert (mended.failures, mended.made) == ({}, 1)
     assert all(np.array_equal(jpeg(mended.rows, name), jpeg(images, name)) for name in names)
     again = fill_features(clips, "rgb", mended.rows, Eye(), batch=5, progress=ignore)
     assert again.failures == {} and len(again.rows.names) == len(names)
@@ -360,6 +361,23 @@ def test_features_follow_their_person_images(images: Rows, videos: Videos, names
     feature, was = after.rows.array("feature"), before.array("feature")
     assert not np.array_equal(feature[after.rows.row_of[names[0]]], was[before.row_of[names[0]]])
     assert np.array_equal(feature[after.rows.row_of[names[2]]], was[before.row_of[names[2]]])
+
+
+def test_a_folder_with_the_mended_videos_alone_does_no_harm(videos: Videos, names: list[str], tmp_path: Path):
+    """Only the failed clips are read again: the others need not be there."""
+    clips = Clips(tmp_path, "acted", names)
+    without = Videos({name: path for name, path in videos.paths.items() if name != names[4]}, videos.pattern)
+    assert list(fill_person_images(clips, without, WholeFrame(), ignore).failures) == [names[4]]
+    alone = Videos({names[4]: videos.paths[names[4]]}, videos.pattern)
+    found = fill_person_images(Clips(tmp_path, "acted", names, retry=True), alone, WholeFrame(), ignore)
+    assert (found.failures, found.made) == ({}, 1)
+
+
+def test_a_clip_that_left_the_data_set_is_no_failure_of_it(videos: Videos, names: list[str], tmp_path: Path):
+    without = Videos({name: path for name, path in videos.paths.items() if name != names[4]}, videos.pattern)
+    fill_person_images(Clips(tmp_path, "acted", names), without, WholeFrame(), ignore)
+    rest = [name for name in names if name != names[4]]
+    assert fill_person_images(Clips(tmp_path, "acted", rest), without, WholeFrame(), ignore).failures == {}
 
 
 def jpeg(rows: Rows, name: str) -> np.ndarray:

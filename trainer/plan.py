@@ -90,7 +90,7 @@ def _refuse_hopeless(skeletons: Skeletons, split: Split, config: Config) -> None
 
 def _describe(job: Job, skeletons: Skeletons, split: Split, rgb: Features | None, text: Features | None) -> Run:
     given = {"rgb": rgb, "text": text}
-    used = {kind: {"key": f.recipe.key, **f.recipe.as_dict()} if f else None for kind, f in given.items()}
+    used = {kind: _used(features) if features else None for kind, features in given.items()}
     return Run(
         config=job.config,
         dataset=skeletons.dataset,
@@ -107,3 +107,8 @@ def _describe(job: Job, skeletons: Skeletons, split: Split, rgb: Features | None
         missing={kind: list(features.missing) for kind, features in given.items() if features},
         versions={name: version(name) for name in ("mmcl", "torch", "numpy")},
     )
+
+
+def _used(features: Features) -> dict[str, Any]:
+    """A cache as the run records it."""
+    return {"key": features.recipe.key, "rows": features.digest, **features.recipe.as_dict()}

@@ -90,7 +90,8 @@ def refuse_other(folder: Path, run: Run) -> None:
 def _flat(run: Run) -> dict[str, Any]:
     outer = {name: getattr(run, name) for name in ("dataset", "skeletons", "slots", "body_rule")}
     outer["missing"] = {kind: names for kind, names in run.missing.items() if names}
-    caches = {kind: cache["key"] if cache else "none" for kind, cache in (("rgb", run.rgb), ("text", run.text))}
+    used = (("rgb", run.rgb), ("text", run.text))
+    caches = {kind: f"{cache['key']} with rows {cache['rows']}" if cache else "none" for kind, cache in used}
     return {**as_dict(run.config), **outer, **caches, "layout": run.layout.name, "classes": len(run.classes)}
 
 

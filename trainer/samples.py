@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,11 @@ class Features:
     values: Tensor
     present: Tensor
     missing: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """Eight hex digits that change with any value: a cache's rows may be made anew under one key."""
+        return f"{zlib.crc32(self.values.numpy().tobytes()):08x}"
 
 
 @dataclass(frozen=True)

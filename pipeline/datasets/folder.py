@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -53,10 +54,13 @@ class Folder:
 
 def _read_rows(table: Path) -> dict[Path, Mapping[str, str]]:
     """The rows by their skeleton's path; ValueError with the line for a row that can't be meant."""
-    with table.open(newline="", encoding="utf-8-sig") as file:
+    with table.open(newline="", encoding="utf-8-sig") as file, _explained(table):
         reader = csv.DictReader(file, restval="")
-        rows = dict((reader.line_num, row) for row in reader)  # noqa: C402 - the key is the reader's state
+        lines = dict((reader.line_num, row) for row in reader)  # noqa: C402 - the key is the reader's state
         found = list(reader.fieldnames or [])
+    rows = {
+        line: {k: (v or "").strip() for k, v in row.items() if k} for line, row in lines.items() if any(row.values())
+    }
     if missing := [column for column in _NEEDED if column not in found]:
         raise ValueError(f"{table}: column {', '.join(missing)} missing; found {', '.join(found) or 'nothing'}")
     if not rows:
@@ -65,11 +69,19 @@ def _read_rows(table: Path) -> dict[Path, Mapping[str, str]]:
         if fault := _fault(row):
             raise ValueError(f"{table}, line {line}: {fault}")
     for column in ("name", "skeleton"):
-        lines: dict[str, int] = {}
+        seen: dict[Path, int] = {}
         for line, row in rows.items():
-            if (first := lines.setdefault(row[column], line)) != line:
+            if (first := seen.setdefault(Path(row[column]), line)) != line:
                 raise ValueError(f"{table}, lines {first} and {line}: the same {column} {row[column]}")
     return {table.parent / row["skeleton"]: row for row in rows.values()}
+
+
+@contextmanager
+def _explained(table: Path) -> Iterator[None]:
+    try:
+        yield
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{table}: not a CSV file in UTF-8 ({error}); save it as one") from error
 
 
 def _fault(row: Mapping[str, str]) -> str:
@@ -86,7 +98,7 @@ def _fault(row: Mapping[str, str]) -> str:
 
 def _layout(files: list[Path]) -> Layout:
     """The layout with as many joints as most of the first files."""
-    counts = Counter(filter(None, map(_joints, files[:LOOKED_AT])))
+    counts = Counter(islice(filter(None, map(_joints, files)), LOOKED_AT))
     if not counts:
         raise ValueError(f"{files[0].parent}: none of the {len(files)} skeleton files in samples.csv can be read")
     joints, _ = counts.most_common(1)[0]
