@@ -91,8 +91,9 @@ def extract_features(
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:1; the accelerator if not given.")] = None,
 ) -> None:
     """Videos to caches of person images, RGB features and text features. Run again, it resumes."""
+    from .cache.files import write_csv
     from .pipeline.report import bars, cache_table
-    from .pipeline.stage import Request, write_failures
+    from .pipeline.stage import Request
     from .pipeline.stage import extract_features as run_extract
     from .trainer.device import find_device
 
@@ -109,7 +110,7 @@ def extract_features(
     listed = data / "failures.csv"
     listed.unlink(missing_ok=True)
     if failures:
-        write_failures(listed, failures)
+        write_csv(listed, ("name", "failure"), failures.items())
         _say(console, f"{len(failures)} clips failed and keep a row without features; all are in {listed}", "red")
         _say(console, "mend their videos and run the same command with --videos and --retry-failed", "red")
         raise typer.Exit(FAILURE)

@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from .files import write_bytes
 from .recipe import FORMAT, KINDS, Recipe, differences, read_recipe
-from .table import Column, Columns, concatenate, damaged_rows, read_table, stored_checksums, write_atomic, write_table
+from .table import Column, Columns, concatenate, damaged_rows, read_table, stored_checksums, write_table
 
 LIBRARIES = ("mmcl", "numpy", "opencv-python", "pillow", "torch", "transformers")
 
@@ -73,7 +74,7 @@ def create_cache(root: Path, recipe: Recipe) -> Path:
     path = folder / "recipe.json"
     if not path.exists():
         text = json.dumps(recipe.as_dict(), indent=1, sort_keys=True)
-        write_atomic(path, lambda aside: _write_text(aside, text))
+        write_bytes(path, text.encode())
     found = read_recipe(folder)
     if found.key != recipe.key:
         raise ValueError(f"{folder}: made with another recipe, and nothing is mixed\n{differences(found, recipe)}")
@@ -235,7 +236,3 @@ def _sources(folder: Path) -> list[Path]:
 
 def _names(source: Path) -> list[str]:
     return np.char.decode(np.asarray(read_table(source)[0]["name"]), "utf-8").tolist()
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text)

@@ -6,10 +6,7 @@ rows, and safe to share between processes. There are no variable-length types: a
 
 from __future__ import annotations
 
-import errno
 import io
-import os
-import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +17,8 @@ from typing import Any
 
 import h5py
 import numpy as np
+
+from .files import write_atomic
 
 
 @dataclass(frozen=True)
@@ -45,34 +44,6 @@ class Ragged:
 Column = np.ndarray | Ragged
 Columns = Mapping[str, Column]
 Attributes = Mapping[str, str | int]
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
-NEARLY_FULL = 1 << 20  # bytes; less than this free, and a writer that failed without saying why had no space
-
-
-def write_atomic(path: Path, fill: Callable[[Path], None]) -> None:
-    """Let `fill` write a file aside, then fsync and rename it: a reader sees the whole file or the old one.
-
-    Raises what `fill` raises, but one clear OSError where the disk is full.
-    """
-    aside = path.with_name(f"{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
-    try:
-        fill(aside)
-        _fsync(aside)
-        aside.replace(path)
-        _fsync(path.parent)
-    except Exception as error:
-        if _for_want_of_space(error, path.parent):
-            message = "the disk is full; free some space and run the same command again"
-            raise OSError(errno.ENOSPC, message, str(path)) from error
-        raise
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _for_want_of_space(error: Exception, folder: Path) -> bool:
-    number = getattr(error, "errno", None)  # torch and safetensors raise errors without one
-    return number in FULL or (number is None and shutil.disk_usage(folder).free < NEARLY_FULL)
 
 
 def write_table(path: Path, columns: Columns, attributes: Attributes) -> None:
@@ -251,11 +222,3 @@ def _map(path: Path, dataset: h5py.Dataset) -> np.ndarray:
     if offset is None:  # no rows were written, or the layout is not contiguous
         return dataset[:]
     return np.memmap(path, dataset.dtype, "r", offset=offset, shape=dataset.shape)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -65,6 +65,17 @@ class Checkpoint:
         with quiet(), self.explained("has no image preprocessing"):
             return AutoImageProcessor.from_pretrained(self.source, backend="pil", **self.pinned)
 
+    def account(self, model: Any, image_processor: Any) -> dict[str, Any]:
+        """What a recipe says of any model of transformers, beside its dtype and its file's version."""
+        return {
+            "engine": "transformers",
+            "model": self.name,
+            "fingerprint": self.fingerprint,
+            "architecture": type(model).__name__,
+            "preprocessing": type(image_processor).__name__,
+            "backend": "pil",
+        }
+
     @contextmanager
     def explained(self, failure: str) -> Iterator[None]:
         """Turns what transformers raises into one ValueError that begins with the checkpoint and the failure."""

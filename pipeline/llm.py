@@ -156,14 +156,9 @@ def load_language_model(checkpoint: Checkpoint, device: str, max_new_tokens: int
     network, _ = checkpoint.load(auto, dtype, device, exact=True)
     processor = load_processor(checkpoint)
     settings = {
-        "engine": "transformers",
+        **checkpoint.account(network, processor.image_processor),
         "version": VERSION,
-        "model": checkpoint.name,
-        "fingerprint": checkpoint.fingerprint,
-        "architecture": type(network).__name__,
         "max_new_tokens": max_new_tokens,
-        "preprocessing": type(processor.image_processor).__name__,
-        "backend": "pil",
         "dtype": str(dtype).removeprefix("torch."),
     }
     return LanguageModel(network, processor, settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +11,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from ..cache.files import write_csv
 from ..cache.skeletons import OUT, TEST, TRAIN, Layout, Ragged, Skeletons, read_skeletons, write_skeletons
-from ..cache.table import write_atomic
 
 # what an odd file raises
 UNUSABLE = (
@@ -93,7 +92,8 @@ def prepare(name: str, raw: RawDataset, out: Path, progress: Callable[[int, int]
         )
     skeletons = _assemble(name, raw, sorted(clips, key=lambda clip: clip.name))
     out.mkdir(parents=True, exist_ok=True)
-    _write_findings(out / "findings.csv", findings)
+    lines = [(finding.file, finding.found, finding.done) for finding in findings]
+    write_csv(out / "findings.csv", ("file", "found", "done"), lines)
     write_skeletons(out / "skeletons.h5", skeletons)
     return Prepared(skeletons, findings, _count_warnings(raw, skeletons))
 
@@ -103,15 +103,6 @@ def refuse_other_dataset(name: str, out: Path) -> None:
     path = out / "skeletons.h5"
     if path.exists() and (there := read_skeletons(path).dataset) != name:
         raise ValueError(f"{out}: holds the skeletons of {there}; give {name} another --out")
-
-
-def _write_findings(path: Path, findings: Sequence[Finding]) -> None:
-    def fill(aside: Path) -> None:
-        with aside.open("w", newline="") as file:
-            lines = [(finding.file, finding.found, finding.done) for finding in findings]
-            csv.writer(file).writerows([("file", "found", "done"), *lines])
-
-    write_atomic(path, fill)
 
 
 def files_of(raw: Path, pattern: str, expected: str) -> list[Path]:

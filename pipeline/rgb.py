@@ -41,16 +41,7 @@ def load(model: str, device: str) -> RgbEncoder:
     checkpoint = find_checkpoint(model)
     processor = checkpoint.image_processor()
     network, read = _load_network(checkpoint, device)
-    settings = {
-        "engine": "transformers",
-        "version": VERSION,
-        "model": checkpoint.name,
-        "fingerprint": checkpoint.fingerprint,
-        "architecture": type(network).__name__,
-        "preprocessing": type(processor).__name__,
-        "backend": "pil",
-        "dtype": "float32",
-    }
+    settings = {**checkpoint.account(network, processor), "version": VERSION, "dtype": "float32"}
     return RgbEncoder(network, processor, read, settings)
 
 

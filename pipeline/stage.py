@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..cache.recipe import Recipe, read_recipe
 from ..cache.skeletons import read_skeletons
 from ..cache.store import Rows, done_names, find_caches, is_merged, merge, open_cache
-from ..cache.table import write_atomic
 from .encoder import ENCODERS, Encoder
 from .extract import Clips, Filled, Progress, fill_features, fill_person_images
 from .person import Boxes, WholeFrame
@@ -65,16 +63,6 @@ def extract_features(request: Request, progress: Callable[[str], Progress]) -> l
         filled = fill_features(clips, kind, images.filled.rows, encoder, batch=request.batch, progress=bar)
         reports.append(Report(filled.rows.recipe, filled.rows.folder, filled))
     return reports
-
-
-def write_failures(path: Path, failures: Mapping[str, str]) -> None:
-    """Every failed clip with its reason."""
-
-    def fill(aside: Path) -> None:
-        with aside.open("w", newline="") as file:
-            csv.writer(file).writerows([("name", "failure"), *failures.items()])
-
-    write_atomic(path, fill)
 
 
 def _encoders(request: Request) -> list[tuple[str, Encoder]]:

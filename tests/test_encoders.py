@@ -37,11 +37,8 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny")
-    for name in TINY:
-        build_tiny(name, folder)
-    return folder
+def tiny(models: Path) -> Path:
+    return models
 
 
 @pytest.fixture(scope="session")

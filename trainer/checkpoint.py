@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..cache.table import write_atomic
+from ..cache.files import write_atomic
 from .model import SkeletonClassifier
 from .run import Run
 

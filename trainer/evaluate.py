@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..cache.files import write_atomic, write_bytes, write_csv
 from ..cache.skeletons import TEST, Skeletons, read_skeletons
-from ..cache.table import write_atomic
 from .checkpoint import load_model
 from .confusion import draw_confusion
 from .device import find_device
@@ -104,7 +103,7 @@ def _write_scores(result: Evaluation, scores: np.ndarray, skeletons: Skeletons, 
     content, selection = io.BytesIO(), result.run.selection
     names = np.array([skeletons.names[row] for row in rows])
     np.savez(content, names=names, scores=scores, labels=skeletons.labels[rows], selection=np.array(selection))
-    write_atomic(result.folder / "scores.npz", lambda aside: _write_bytes(aside, content.getvalue()))
+    write_bytes(result.folder / "scores.npz", content.getvalue())
 
 
 def _write_summary(result: Evaluation) -> None:
@@ -124,7 +123,7 @@ def _write_summary(result: Evaluation) -> None:
         "notes": result.notes,
     }
     text = json.dumps(summary, indent=1)
-    write_atomic(result.folder / "results.json", lambda aside: _write_bytes(aside, text.encode()))
+    write_bytes(result.folder / "results.json", text.encode())
 
 
 def _write_tables(result: Evaluation) -> None:
@@ -134,21 +133,9 @@ def _write_tables(result: Evaluation) -> None:
         (c.name, c.clips, f"{c.accuracy:.4f}", c.mistaken_for, c.mistakes, run.selection)
         for c in per_class(metrics, run.classes)
     ]
-    _write_csv(folder / "per_class.csv", ("class", "clips", "accuracy", "mistaken_for", "mistakes", "kept"), lines)
+    write_csv(folder / "per_class.csv", ("class", "clips", "accuracy", "mistaken_for", "mistakes", "kept"), lines)
     counts = ((name, *row) for name, row in zip(run.classes, metrics.confusion.tolist(), strict=True))
-    _write_csv(folder / "confusion.csv", (f"true \\ called ({run.selection})", *run.classes), counts)
+    write_csv(folder / "confusion.csv", (f"true \\ called ({run.selection})", *run.classes), counts)
     on = f"{run.dataset} {run.config.split} {run.config.stream}"
     title = f"{on}: top-1 {metrics.top1:.1%} of {metrics.clips}, {run.selection}"
     write_atomic(folder / "confusion.png", lambda aside: draw_confusion(aside, metrics.confusion, run.classes, title))
-
-
-def _write_csv(path: Path, header: Iterable[str], lines: Iterable[Iterable[Any]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows(lines)
-    write_atomic(path, lambda aside: _write_bytes(aside, text.getvalue().encode()))
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..cache.files import write_bytes
 from ..cache.skeletons import Layout
-from ..cache.table import write_atomic
 from .config import Config, as_dict, from_dict
 from .model import SkeletonClassifier, build_model
 
@@ -58,7 +58,7 @@ def write_run(folder: Path, run: Run) -> None:
     found = {name: getattr(run, name) for name in run.__dataclass_fields__}
     found |= {"config": as_dict(run.config), "layout": asdict(run.layout)}
     text = json.dumps(found, indent=1)
-    write_atomic(folder / "run.json", lambda path: _write_text(path, text))
+    write_bytes(folder / "run.json", text.encode())
 
 
 def read_run(folder: Path) -> Run:
@@ -93,7 +93,3 @@ def _flat(run: Run) -> dict[str, Any]:
     used = (("rgb", run.rgb), ("text", run.text))
     caches = {kind: f"{cache['key']} with rows {cache['rows']}" if cache else "none" for kind, cache in used}
     return {**as_dict(run.config), **outer, **caches, "layout": run.layout.name, "classes": len(run.classes)}
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
@@ -13,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..cache.files import write_csv
 from ..cache.skeletons import TEST
-from ..cache.table import write_atomic
 from .checkpoint import EpochMetrics, State, load_state, save_state, save_weights, weights_of
 from .config import Config
 from .device import find_device
@@ -219,14 +218,8 @@ def _advance(state: State, line: EpochMetrics, training: Training) -> None:
 
 def _write_metrics(path: Path, history: list[EpochMetrics], run: Run) -> None:
     """A line an epoch; `kept` says on every line how the epoch is chosen."""
-
-    def fill(aside: Path) -> None:
-        with aside.open("w", newline="") as file:
-            writer = csv.DictWriter(file, [*(field.name for field in fields(EpochMetrics)), "kept"])
-            writer.writeheader()
-            writer.writerows(asdict(line) | {"kept": run.selection} for line in history)
-
-    write_atomic(path, fill)
+    columns = [field.name for field in fields(EpochMetrics)]
+    write_csv(path, [*columns, "kept"], ([*asdict(line).values(), run.selection] for line in history))
 
 
 def _log(out: Path, *lines: str) -> None:
