@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 import pytest
 
-from mmcl.cache.recipe import FORMAT, Recipe, differences, read_recipe
 from mmcl.cache.files import write_atomic
+from mmcl.cache.recipe import FORMAT, Recipe, differences, read_recipe
 from mmcl.cache.table import Column, Ragged, concatenate, damaged_rows, read_table, write_table
 
 SETTINGS = {"model": "owner/net", "prompt": "holding-object", "candidates": ["yes", "no"], "size": {"height": 64}}
