@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .pipeline.prompts import PROMPTS, get_prompt
+from .pipeline.commands import caches, models, show
+from .pipeline.prompts import PROMPTS
+from .pipeline.stop import Stopped
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from .trainer.evaluate import Evaluation
 
 app = typer.Typer(
@@ -21,13 +21,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-
-caches = typer.Typer(help="Look at feature caches.", no_args_is_help=True)
 app.add_typer(caches, name="cache")
+app.add_typer(models, name="models")
+app.command()(show)
 
 WRONG_USE, FAILURE = 2, 1
-LISTED = 40  # odd files or failed clips shown on the terminal; all of them are in a file
+LISTED = 40  # odd files shown on the terminal; all of them are in a file
 
 DataDir = Annotated[Path, typer.Argument(metavar="DATA", help="A data set's folder, made by `mmcl prepare`.")]
 Prompts = Annotated[
@@ -53,66 +52,72 @@ def prepare(
     """Raw skeletons to a skeleton cache, with a report of what was odd."""
     from .pipeline.datasets import open_dataset, own_name
     from .pipeline.prepare import prepare as run_prepare
-    from .pipeline.report import bars, data_table
+    from .pipeline.report import bars, data_table, new_console, say
 
-    console, out = _console(), out or Path("data") / dataset
+    console, out = new_console(), out or Path("data") / dataset
     name = own_name(out) if dataset == "folder" else dataset
     with bars(console) as bar:
         prepared = run_prepare(name, open_dataset(dataset, raw), out, bar(f"reading {name}"))
     console.print(data_table(prepared.skeletons))
     for finding in prepared.findings[:LISTED]:
-        _say(console, f"{finding.file}: {finding.found}; {finding.done}")
+        say(console, f"{finding.file}: {finding.found}; {finding.done}")
     if len(prepared.findings) > LISTED:
-        _say(console, f"and {len(prepared.findings) - LISTED} more in {out / 'findings.csv'}")
+        say(console, f"and {len(prepared.findings) - LISTED} more in {out / 'findings.csv'}")
     for warning in prepared.warnings:
-        _say(console, f"warning: {warning}", "yellow")
-    _say(console, f"written: {out / 'skeletons.h5'}")
+        say(console, f"warning: {warning}", "yellow")
+    say(console, f"written: {out / 'skeletons.h5'}")
 
 
 @app.command("extract-features")
 def extract_features(
     data: DataDir,
     videos: Annotated[
-        Path | None, typer.Option(help="Folder of the videos; not needed once person images are cached.")
+        Path | None, typer.Option(help="Folder of the videos, or of folders of frames; not needed for what is cached.")
     ] = None,
-    rgb: Annotated[str | None, typer.Option(help="RGB encoder: a hub id, a folder, or module:Class.")] = None,
+    rgb: Annotated[str | None, typer.Option(help="RGB or video encoder: a hub id, a folder, or module:Class.")] = None,
     llm: Annotated[str | None, typer.Option(help="Multimodal LLM: a hub id, a folder, or module:Class.")] = None,
     prompt: Prompts = None,
+    prompts: Annotated[Path | None, typer.Option(help="A TOML file with prompts of your own.")] = None,
     person: Annotated[
         str | None,
         typer.Option(
-            help="A detector (hub id or folder), or `frame` for whole frames; hustvl/yolos-tiny if not given."
+            help="skeleton (pixel positions), a detector (hub id or folder), or frame for whole frames; "
+            "if not given, skeleton where the data has them, else hustvl/yolos-tiny."
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, max=64, help="Clips a batch.")] = 16,
+    batch: Annotated[int, typer.Option(min=1, max=64, help="Clips a batch; halved where memory is short.")] = 16,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="This process's share: 0/8 to 7/8. torchrun needs none.")
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Make the rows of failed clips anew, once the clips are mended.")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:1; the accelerator if not given.")] = None,
+    accept_versions: Annotated[
+        bool, typer.Option("--accept-versions", help="Go on with a cache that other library versions began.")
+    ] = False,
+    device: Annotated[
+        str | None, typer.Option(help="Such as cpu or cuda:1, or auto to spread an LLM; the accelerator if not given.")
+    ] = None,
 ) -> None:
     """Videos to caches of person images, RGB features and text features. Run again, it resumes."""
-    from .cache.files import write_csv
-    from .pipeline.report import bars, cache_table
-    from .pipeline.stage import Request
+    from .pipeline.plan import Request
+    from .pipeline.report import bars, new_console, note_failures, show_extraction
+    from .pipeline.shard import find_device, find_shard
     from .pipeline.stage import extract_features as run_extract
-    from .trainer.device import find_device
+    from .pipeline.stop import clean_stop
+    from .pipeline.wanted import choose_prompts
 
-    asked = [get_prompt(name) for name in dict.fromkeys(prompt or ["holding-object"])]
-    console = _console()
-    request = Request(data, videos, person, rgb, llm, asked, batch, str(find_device(device)), retry_failed)
-    with bars(console) as bar:
-        reports = run_extract(request, bar)
-    console.print(cache_table([(report.note, report.filled.rows) for report in reports]))
-    console.print(f"videos decoded: {sum(report.decoded for report in reports)}")
-    failures = {name: reason for report in reports for name, reason in report.filled.failures.items()}
-    for name, reason in list(failures.items())[:LISTED]:
-        _say(console, f"failed: {name}: {reason}", "red")
-    listed = data / "failures.csv"
-    listed.unlink(missing_ok=True)
-    if failures:
-        write_csv(listed, ("name", "failure"), failures.items())
-        _say(console, f"{len(failures)} clips failed and keep a row without features; all are in {listed}", "red")
-        _say(console, "mend their videos and run the same command with --videos and --retry-failed", "red")
+    asked, share = choose_prompts(prompt, prompts), find_shard(shard)
+    console = new_console(quiet=share.local > 0)
+    request = Request(
+        data, videos, person, rgb, llm, asked, batch, find_device(device, share), share, retry_failed, accept_versions
+    )
+    with clean_stop() as stop, bars(console) as bar:
+        extraction = run_extract(request, bar, stop)
+    show_extraction(console, extraction)
+    if stop.signal and extraction.missing:
+        raise Stopped("stopped after a whole unit; run the same command again, it goes on", 128 + stop.signal)
+    if note_failures(console, extraction, data / "failures.csv"):
         raise typer.Exit(FAILURE)
 
 
@@ -146,7 +151,7 @@ def train(
     ] = False,
 ) -> None:
     """Train a skeleton network against cached features. Run again, it resumes."""
-    from .pipeline.report import bars
+    from .pipeline.report import bars, new_console, say
     from .trainer.config import parse_setting
     from .trainer.plan import Request, decide, plan
     from .trainer.report import epoch_line, kept_line, run_lines
@@ -157,15 +162,15 @@ def train(
     given = {name: value for name, value in {**options, **flags}.items() if value not in (None, False)}
     settings = [*map(parse_setting, setting or ()), given]
     job = decide(Request(data, out, config, settings, rgb, text, prompt))
-    planned, console = plan(job), _console()
-    _say(console, f"config: {job.config_file}")
+    planned, console = plan(job), new_console()
+    say(console, f"config: {job.config_file}")
     for line in run_lines(planned.run):
-        _say(console, line)
+        say(console, line)
     finished = (job.out / "model.safetensors").exists()
     with bars(console) as bar:
-        state = run_train(planned, job.out, bar("steps"), lambda line: _say(console, epoch_line(line, planned.run)))
+        state = run_train(planned, job.out, bar("steps"), lambda line: say(console, epoch_line(line, planned.run)))
     done = "trained already; " if finished else ""
-    _say(console, f"{done}{kept_line(state, planned.run)}; written: {job.out}\nnext: mmcl evaluate {job.out}")
+    say(console, f"{done}{kept_line(state, planned.run)}; written: {job.out}\nnext: mmcl evaluate {job.out}")
 
 
 @app.command()
@@ -177,51 +182,18 @@ def evaluate(
     _evaluate(runs, data)
 
 
-@caches.command()
-def info(data: DataDir) -> None:
-    """List a data set's feature caches."""
-    from .cache.store import cache_folders, done_names, is_merged, open_cache
-    from .pipeline.report import cache_table
-
-    folders, console = cache_folders(data), _console()
-    if finished := [("complete", open_cache(folder)) for folder in folders if is_merged(folder)]:
-        console.print(cache_table(finished))
-    for folder in folders:
-        if not is_merged(folder):
-            rows = len(done_names(folder))
-            _say(console, f"{folder}: not finished, {rows:,} rows so far; run its `mmcl extract-features` again")
-    if not folders:
-        _say(console, f"{data}: no feature cache yet; make one with `mmcl extract-features`")
-
-
-@caches.command()
-def verify(data: DataDir) -> None:
-    """Check every row of every finished cache against its checksum."""
-    from .cache.store import cache_folders, is_merged
-    from .cache.store import verify as verify_cache
-
-    console, damaged = _console(), 0
-    for folder in cache_folders(data):
-        names = verify_cache(folder) if is_merged(folder) else []
-        damaged += len(names)
-        good = "every row is as it was written" if is_merged(folder) else "not finished, not checked"
-        _say(console, f"{folder}: {'damaged: ' + ', '.join(names[:LISTED]) if names else good}")
-    if damaged:
-        raise typer.Exit(FAILURE)
-
-
 @app.command()
 def demo(out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo")) -> None:
     """The whole way in about two minutes, on data and tiny models that it makes itself."""
     from .cache.store import move_caches
-    from .pipeline.report import DEMO_END, bars, demo_table
+    from .pipeline.report import DEMO_END, bars, demo_table, new_console, say
     from .pipeline.synthetic import make_dataset
     from .pipeline.tiny import build_tiny
 
-    console = _console()
+    console = new_console()
 
     def step(text: str) -> None:
-        _say(console, f"\n{text}", "bold")
+        say(console, f"\n{text}", "bold")
 
     raw, data, run, aside = out / "raw", out / "data" / "demo", out / "run", out / "caches-moved-away"
     move_caches(aside, data)  # back, where a demo was killed in between
@@ -243,39 +215,25 @@ def demo(out: Annotated[Path, typer.Option(help="Where everything goes.")] = Pat
     step("5. Another LLM: person images and RGB features stay as they are, no video is opened")
     extract_features(data, rgb=models["tiny-resnet"], llm=models["tiny-llava"])
     console.print(demo_table(result.metrics.top1, result.metrics.chance, result.metrics.clips))
-    _say(console, DEMO_END.format(data=data, run=run, raw=raw))
+    say(console, DEMO_END.format(data=data, run=run, raw=raw))
 
 
 def _evaluate(runs: list[Path], data: Path | None) -> list[Evaluation]:
-    from .pipeline.report import bars
+    from .pipeline.report import bars, new_console, say
     from .trainer.evaluate import evaluate as run_evaluate
     from .trainer.report import class_table, result_table
 
-    console, results = _console(), []
+    console, results = new_console(), []
     for run in runs:
         with bars(console) as bar:
             result = run_evaluate(run, data, bar("test clips"))
         console.print(class_table(result))
         console.print(result_table(result))
         for note in result.notes:
-            _say(console, note)
-        _say(console, f"written: {result.folder}")
+            say(console, note)
+        say(console, f"written: {result.folder}")
         results.append(result)
     return results
-
-
-def _say(console: Console, text: str, style: str | None = None) -> None:
-    """One plain line: nothing in a name or a message is taken for markup or for a control character."""
-    from .pipeline.report import printable
-
-    console.print(printable(text), style=style, markup=False)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    terminal = sys.stdout.isatty()
-    return Console(highlight=False, soft_wrap=not terminal, width=None if terminal else 160)
 
 
 def main() -> None:
@@ -286,6 +244,8 @@ def main() -> None:
         _fail(error, WRONG_USE)
     except (OSError, RuntimeError) as error:
         _fail(error, FAILURE)
+    except Stopped as error:
+        _fail(error, error.code)
 
 
 def _fail(error: Exception, code: int) -> None:

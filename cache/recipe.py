@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1  # raised when the files of a cache are laid out differently
+FORMAT = 2  # raised when the files of a cache are laid out differently
 
 KINDS = ("person-images", "rgb", "text")
 

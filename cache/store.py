@@ -14,17 +14,17 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from .files import write_bytes
 from .recipe import FORMAT, KINDS, Recipe, differences, read_recipe
-from .table import Column, Columns, concatenate, damaged_rows, read_table, stored_checksums, write_table
+from .table import Column, Columns, damaged_rows, read_table, stored_checksums, write_table
 
-LIBRARIES = ("mmcl", "numpy", "opencv-python", "pillow", "torch", "transformers")
+LIBRARIES = ("numpy", "opencv-python", "pillow", "timm", "torch", "torchvision", "transformers")
+FAILURE_BYTES = 400
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Rows:
 
     @cached_property
     def names(self) -> list[str]:
-        return np.char.decode(self.array("name"), "utf-8", "replace").tolist()
+        return decoded(self.array("name"))
 
     @cached_property
     def row_of(self) -> dict[str, int]:
@@ -46,7 +46,7 @@ class Rows:
     @cached_property
     def failures(self) -> dict[str, str]:
         """Why a clip has no features, by name; empty where all went well."""
-        reasons = np.char.decode(self.array("failure"), "utf-8", "replace").tolist()
+        reasons = decoded(self.array("failure"))
         return {name: reason for name, reason in zip(self.names, reasons, strict=True) if reason}
 
     @cached_property
@@ -60,6 +60,20 @@ class Rows:
         if not isinstance(found, np.ndarray):
             raise ValueError(f"{self.folder}: no column {column!r}; it has {', '.join(sorted(self.columns))}")
         return found
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a part's rows were made; of two rows of one name that of the higher `generation` counts.
+
+    `batch` is the batch that was asked for, `fit` the one that the device's memory held. `libraries` are versions and
+    the device: what else can change a number's last digits.
+    """
+
+    batch: int = 1
+    fit: int = 1
+    generation: int = 1
+    libraries: Mapping[str, str] | None = None
 
 
 def cache_folder(root: Path, recipe: Recipe) -> Path:
@@ -101,67 +115,34 @@ def move_caches(source: Path, target: Path) -> None:
             (source / kind).rename(target / kind)
 
 
-def done_names(folder: Path) -> set[str]:
-    """The names that have a row already, in the merged file or in a part."""
-    return {name for source in _sources(folder) for name in _names(source)}
-
-
-def values_by_name(folder: Path, column: str) -> dict[str, Any]:
-    """A column's value of each name that has a row; without the rows of sources that lack the column."""
-    found: dict[str, Any] = {}
-    for source, rows in _valid_rows(folder).items():
-        columns = read_table(source)[0]
-        if column in columns:
-            names, values = _names(source), columns[column]
-            found |= {names[row]: values[row] for row in rows}
-    return found
-
-
-def failed_names(folder: Path) -> set[str]:
-    """The names whose row is a failed one."""
-    return {name for name, reason in values_by_name(folder, "failure").items() if reason}
-
-
-def batch_of(folder: Path) -> int:
-    """The batch that a cache was begun with; 0 where there is no row yet."""
-    return max((int(read_table(source)[1]["batch"]) for source in _sources(folder)), default=0)
-
-
 def write_part(
     folder: Path,
     unit: int,
     names: Sequence[str],
     failures: Sequence[str],
     columns: Columns,
-    *,
-    batch: int = 1,
-    generation: int = 1,
-) -> None:
-    """Write one finished unit; `failures` holds a reason a row, empty where it went well.
-
-    Of two rows of one name that of the higher generation counts: a retry writes the `next_generation`.
-    """
+    made: Made | None = None,
+) -> Path:
+    """Write one finished unit and give its file; `failures` holds a reason a row, empty where it went well."""
     text = [name.encode() for name in names]
-    reasons = np.array([reason.encode()[:400] for reason in failures], "S400")
+    reasons = np.array([reason.encode()[:FAILURE_BYTES] for reason in failures], f"S{FAILURE_BYTES}")
     path = folder / "parts" / f"{unit:08d}-{zlib.crc32(b'/'.join(text)):08x}.h5"
-    attributes = _attributes(folder, json.dumps(library_versions()), batch, generation)
-    write_table(path, {**columns, "name": np.array(text), "failure": reasons}, attributes)
+    made = made or Made()
+    versions = json.dumps(made.libraries if made.libraries is not None else library_versions(), sort_keys=True)
+    write_table(path, {**columns, "name": np.array(text), "failure": reasons}, attributes(folder, made, versions))
+    return path
 
 
-def merge(folder: Path) -> Rows:
-    """One table out of all parts; the parts go once it is safely there.
-
-    Of two rows of one name, as a retry makes them, the newer counts.
-    """
-    merged, valid = folder / "cache.h5", _valid_rows(folder)
-    parts = [source for source in valid if source != merged]
-    if any(len(valid[part]) for part in parts):  # a kill may have left parts that were merged already
-        kept = {source: rows for source, rows in sorted(valid.items()) if len(rows)}
-        attributes = _attributes(folder, _merged_libraries(list(kept)), batch_of(folder), next_generation(folder) - 1)
-        concatenate(merged, list(kept), list(kept.values()), attributes)
-    for part in parts:
-        part.unlink()
-    return open_cache(folder)
+def attributes(folder: Path, made: Made, libraries: str) -> dict[str, str | int]:
+    """What a part, or the table of all parts, says of itself."""
+    return {
+        "key": read_recipe(folder).key,
+        "format": FORMAT,
+        "libraries": libraries,
+        "batch": made.batch,
+        "fit": made.fit,
+        "generation": made.generation,
+    }
 
 
 def open_cache(folder: Path) -> Rows:
@@ -169,9 +150,9 @@ def open_cache(folder: Path) -> Rows:
     recipe, path = read_recipe(folder), folder / "cache.h5"
     if not path.exists():
         raise ValueError(f"{folder}: not finished; run the same `mmcl extract-features` again, it resumes")
-    columns, attributes = read_table(path)
-    if attributes.get("key") != recipe.key:
-        raise ValueError(f"{path}: belongs to recipe {attributes.get('key')}, recipe.json beside it is {recipe.key}")
+    columns, said = read_table(path)
+    if said.get("key") != recipe.key:
+        raise ValueError(f"{path}: belongs to recipe {said.get('key')}, recipe.json beside it is {recipe.key}")
     return Rows(folder, recipe, columns)
 
 
@@ -186,53 +167,16 @@ def verify(folder: Path) -> list[str]:
 
 
 def library_versions() -> dict[str, str]:
-    """The versions of the libraries that can change a feature's last digits."""
-    return {name: version(name) for name in LIBRARIES}
+    """The versions of the libraries that can change a feature's last digits; of those that are installed."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
-def next_generation(folder: Path) -> int:
-    """One more than that of any row there is."""
-    return 1 + max(map(_generation, _sources(folder)), default=0)
-
-
-def _generation(source: Path) -> int:
-    return int(read_table(source)[1]["generation"])
-
-
-def _attributes(folder: Path, libraries: str, batch: int, generation: int) -> dict[str, str | int]:
-    key = read_recipe(folder).key
-    return {"key": key, "format": FORMAT, "libraries": libraries, "batch": batch, "generation": generation}
-
-
-def _valid_rows(folder: Path) -> dict[Path, np.ndarray]:
-    """The rows of each source that count: those whose names no newer source has; of equals the merged file."""
-    seen, rows = set[str](), dict[Path, np.ndarray]()
-    for source in sorted(_sources(folder), key=_generation, reverse=True):
-        names = _names(source)
-        rows[source] = np.array([row for row, name in enumerate(names) if name not in seen], int)
-        seen.update(names)
-    return rows
-
-
-def _merged_libraries(sources: Sequence[Path]) -> str:
-    found = {versions for source in sources for versions in _libraries(source)}
-    return found.pop() if len(found) == 1 else json.dumps({"mixed": sorted(found)})
-
-
-def _libraries(source: Path) -> list[str]:
-    versions = str(read_table(source)[1]["libraries"])
-    return json.loads(versions).get("mixed", [versions])
-
-
-def _sources(folder: Path) -> list[Path]:
-    """The merged file and the parts, each checked to be of this cache's recipe."""
-    merged = folder / "cache.h5"
-    sources = ([merged] if merged.exists() else []) + sorted((folder / "parts").glob("*.h5"))
-    for source in sources:
-        if (key := read_table(source)[1].get("key")) != folder.name:
-            raise ValueError(f"{source}: belongs to recipe {key}, this cache is {folder.name}; move it away")
-    return sources
-
-
-def _names(source: Path) -> list[str]:
-    return np.char.decode(np.asarray(read_table(source)[0]["name"]), "utf-8").tolist()
+def decoded(column: np.ndarray) -> list[str]:
+    """Text of a fixed-width column of UTF-8 bytes."""
+    return np.char.decode(np.asarray(column), "utf-8", "replace").tolist()

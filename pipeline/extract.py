@@ -1,298 +1,274 @@
-"""The loop of stage one: pending units -> inputs by threads -> an encoder -> part files. A failure is a row."""
+"""The loop of stage one: clips read ahead by threads -> batches -> the device -> part files, a unit at a time."""
 
 from __future__ import annotations
 
-import os
+import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass
-from itertools import islice
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import cv2
 import numpy as np
+import torch
 
-from ..cache.recipe import Recipe
-from ..cache.store import (
-    Rows,
-    batch_of,
-    cache_folder,
-    create_cache,
-    done_names,
-    failed_names,
-    is_merged,
-    merge,
-    next_generation,
-    open_cache,
-    values_by_name,
-    write_part,
-)
-from ..cache.table import Column, Columns, Ragged
-from .encoder import Encoder
-from .person import FRAMES, STRIP, Boxes, blank_image, from_jpeg, person_image, to_jpeg
-from .video import Videos, read_clip
+from ..cache.table import Column, Ragged
+from .clock import Clock
+from .gates import narrowed
+from .ledger import Ledger
+from .stop import Stop
 
-UNIT = 64  # clips a part file: what a kill can lose
-DECODERS = max(4, os.cpu_count() or 0)  # threads that decode; OpenCV's own are switched off
-OUR_COLUMNS = ("name", "failure", "crc", "image_crc")
-UNUSABLE = (ValueError, OSError, cv2.error)  # what a bad clip raises; TimeoutError is an OSError
+AHEAD = 3  # batches being read and prepared while one is on the device; what memory holds
+DEVICE = threading.Lock()  # one network computes at a time, so that memory holds the larger, not the sum
 
 Progress = Callable[[int, int], None]
+Columns = dict[str, Column]
 
 
 @dataclass(frozen=True)
 class Input:
-    """What one clip gives the encoder: a picture, or frames; blank, with the reason, where it failed.
+    """What one clip gives: `content` as the target wants it, blank where it failed; `failure` says why."""
 
-    `size` is that of the video's file in bytes, 0 where none was read.
-    """
-
-    picture: np.ndarray
+    content: Any
     failure: str = ""
-    size: int = 0
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One pass over the clips: `read` runs in threads, at most `ahead` clips before `encode`, which takes a unit.
+class Target(Protocol):
+    """One cache, and how its rows come out of a batch of inputs.
 
-    `images` holds the checksum of the person image of each clip: a row made from another one is made anew.
+    `prepare` and `finish` run in threads, `encode` has the device. `close` looks at a whole unit: it gives the columns
+    and why each row is not to be used, empty where it is. `try_out` finds out early what would fail, and gives the
+    bytes of a row.
     """
 
-    recipe: Recipe
-    read: Callable[[str], Input]
-    encode: Callable[[Iterable[Input]], Columns]
-    ahead: int
-    batch: int = 1
-    images: Mapping[str, int] | None = None
+    ledger: Ledger
+
+    def try_out(self) -> int: ...
+
+    def prepare(self, inputs: list[Input], /) -> Any: ...
+
+    def encode(self, prepared: Any, inputs: list[Input], /) -> Any: ...
+
+    def finish(self, encoded: Any, inputs: list[Input], /) -> Columns: ...
+
+    def close(self, names: list[str], columns: Columns, reasons: list[str], /) -> tuple[Columns, list[str]]: ...
 
 
-@dataclass(frozen=True)
-class Filled:
-    """A cache after the loop: its rows, how many of them this call made, and the clips that were asked for."""
+class Source(Protocol):
+    """Where inputs come from, and when. `ready` says whether a unit's can be read, `wait` waits for it.
 
-    rows: Rows
-    made: int
-    names: Sequence[str]
+    `wait` is False where they will never be: the work was stopped. `checksums` are those of the person images, or None
+    where the inputs are videos. `written` is told of every finished unit with the parts made of it.
+    """
 
     @property
-    def failures(self) -> dict[str, str]:
-        """Why a clip that was asked for has no row to use."""
-        return {name: self.rows.failures[name] for name in self.names if name in self.rows.failures}
+    def checksums(self) -> Mapping[str, int] | None: ...
+
+    def read(self, name: str, /) -> Input: ...
+
+    def ready(self, unit: int, /) -> bool: ...
+
+    def wait(self, unit: int, /) -> bool: ...
+
+    def written(self, unit: int, parts: Sequence[Path], /) -> None: ...
 
 
 @dataclass(frozen=True)
-class Clips:
-    """What the loop goes over: a data set's folder and its sample names; `retry` makes failed rows anew."""
+class Slice:
+    """A batch's worth of one unit, for the targets that lack these rows: all of these targets' where it is `last`."""
 
-    data: Path
-    dataset: str
+    unit: int
     names: Sequence[str]
-    retry: bool = False
+    targets: Sequence[Target]
+    last: bool
+    ends_unit: bool
 
 
-def fill_person_images(clips: Clips, videos: Videos, boxes: Boxes, progress: Progress) -> Filled:
-    """Videos to the cache of person images: a JPEG and the boxes it was cut from, per sample.
+@dataclass
+class _Batch:
+    """A slice under way: its inputs, and what each target made of them."""
 
-    Raises ValueError where the cache was made from other videos of the same names.
+    slice: Slice
+    inputs: list[Future[Input]]
+    prepared: list[Future[Any]] = field(default_factory=list)
+    finished: list[Future[Columns]] = field(default_factory=list)
+
+
+class Pass:
+    """One way over the clips of this process: every input is read once and goes to all targets.
+
+    A unit is written when its last batch is done, before anything of the next is kept: a kill loses that unit alone.
     """
 
-    def read(name: str) -> Input:
-        if name not in videos.paths:
-            return Input(_no_frames(), f"missing: no video {videos.pattern.format(name=name)}")
-        try:
-            size = videos.paths[name].stat().st_size
-            return Input(read_clip(videos.paths[name], FRAMES).frames, size=size)
-        except UNUSABLE as error:
-            return Input(_no_frames(), str(error))
+    def __init__(self, source: Source, targets: Sequence[Target], batch: int, clock: Clock) -> None:
+        self.targets = targets
+        self._source, self._fit, self._clock = source, batch, clock
+        clips = targets[0].ledger.clips
+        units = [(unit, names, self._rows(names)) for unit, names in clips.shard.units(clips.names)]
+        self._left = {unit: names for unit, names, rows in units if rows}
+        self._expected = {unit: rows for unit, _, rows in units if rows}
+        self._cores, self._progress, self._seen = clips.shard.cores, _silent, 0
 
-    recipe = person_recipe(clips.dataset, videos.pattern, boxes)
-    _refuse_other_videos(cache_folder(clips.data, recipe), videos)
-    stage = Stage(recipe, read, lambda inputs: _person_columns(inputs, boxes), ahead=3 * DECODERS)
-    return _fill(clips, stage, progress)
+    @property
+    def units(self) -> list[int]:
+        """The units with something left to make, as far as it can be told now."""
+        return list(self._left)
 
+    @property
+    def rows(self) -> int:
+        """How many rows are left to make."""
+        return sum(self._expected.values())
 
-def _refuse_other_videos(folder: Path, videos: Videos) -> None:
-    there = {name: size for name, size in values_by_name(folder, "video_bytes").items() if name in videos.paths}
-    other = [name for name, size in there.items() if size and videos.paths[name].stat().st_size != size]
-    if other:
-        raise ValueError(
-            f"{folder}: made from other videos; {len(other)} of {len(there)} differ in size, such as "
-            f"{videos.paths[other[0]]}; move that folder out of the data to make it anew from these"
-        )
+    def show(self, progress: Progress) -> None:
+        """Tell `progress` of every unit that is done."""
+        self._progress = progress
 
+    def run(self, stop: Stop) -> None:
+        """Make what is missing; ends early, after a whole unit, where `stop` says so."""
+        self._progress(0, self.rows)
+        while self._left and not stop():
+            try:
+                self._stream(stop)
+                return
+            except torch.OutOfMemoryError as error:
+                shortage = str(error).split("\n")[0]
+            self._halve(shortage)
 
-def fill_features(clips: Clips, kind: str, images: Rows, encoder: Encoder, *, batch: int, progress: Progress) -> Filled:
-    """Person images to the cache of one encoder's features; no video is opened.
+    def _stream(self, stop: Stop) -> None:
+        units, slices = deque(self._left.items()), deque[Slice]()
+        waiting, unit, parts = deque[_Batch](), list[_Batch](), list[Path]()
+        with ExitStack() as stack:
+            crew = _Crew(stack, self._cores)
+            while True:
+                while len(waiting) < AHEAD and (found := self._next(units, slices, idle=not waiting)):
+                    waiting.append(self._submit(found, crew))
+                if not waiting:
+                    return
+                batch = waiting.popleft()
+                self._encode(batch, crew)
+                unit.append(batch)
+                _bound(unit)
+                if batch.slice.last:
+                    parts += self._write(unit)
+                    unit.clear()
+                if batch.slice.ends_unit:
+                    self._done(batch.slice.unit, parts)
+                    parts.clear()
+                    if stop():
+                        return
 
-    Raises ValueError where the encoder wants another layout of person images or breaks its promise, or where the
-    cache was begun with another batch.
-    """
-    layout = images.recipe.settings["layout"]
-    if encoder.layout != layout:
-        raise ValueError(
-            f"{encoder.settings['model']}: wants person images laid out as {encoder.layout!r}, these are {layout!r}"
-        )
+    def _next(self, units: deque[tuple[int, list[str]]], slices: deque[Slice], *, idle: bool) -> Slice | None:
+        """The next slice whose inputs can be read; where idle, waits for it. None where there is none, or no more."""
+        while not slices and units:
+            if not idle and not self._source.ready(units[0][0]):
+                return None
+            if not self._source.wait(units[0][0]):
+                return None
+            slices.extend(self._slices(*units.popleft()))
+        return slices.popleft() if slices else None
 
-    def read(name: str) -> Input:
-        return _cached_picture(images, name)
+    def _slices(self, unit: int, names: Sequence[str]) -> Iterator[Slice]:
+        """A unit cut into batches, for each set of targets that lack the same rows."""
+        groups: dict[tuple[str, ...], list[Target]] = {}
+        for target in self.targets:
+            if pending := target.ledger.pending(names, self._source.checksums):
+                groups.setdefault(tuple(pending), []).append(target)
+        if not groups:
+            self._done(unit, [])
+        for number, (pending, targets) in enumerate(groups.items(), start=1):
+            for start in range(0, len(pending), self._fit):
+                last = start + self._fit >= len(pending)
+                names = pending[start : start + self._fit]
+                yield Slice(unit, names, targets, last, last and number == len(groups))
 
-    def encode(inputs: Iterable[Input]) -> Columns:
-        pictures = (one.picture for one in inputs)
-        return _joined([_encoded(encoder, chunk) for chunk in iter(lambda: list(islice(pictures, batch)), [])])
+    def _submit(self, found: Slice, crew: _Crew) -> _Batch:
+        inputs = [crew.readers.submit(self._source.read, name) for name in found.names]
+        batch = _Batch(found, inputs)
+        batch.prepared = [crew.preparers.submit(self._prepare, target, inputs) for target in found.targets]
+        return batch
 
-    recipe = feature_recipe(kind, images, encoder)
-    ahead = 2 * max(batch, DECODERS)
-    return _fill(clips, Stage(recipe, read, encode, ahead, batch, images.checksums), progress)
+    def _prepare(self, target: Target, inputs: list[Future[Input]]) -> Any:
+        read = [one.result() for one in inputs]
+        with self._clock("preprocess"):
+            return target.prepare(read)
 
+    def _encode(self, batch: _Batch, crew: _Crew) -> None:
+        inputs = [one.result() for one in batch.inputs]
+        for target, prepared in zip(batch.slice.targets, batch.prepared, strict=True):
+            ready = prepared.result()
+            with DEVICE, self._clock("forward"):
+                encoded = target.encode(ready, inputs)
+            batch.finished.append(crew.finishers.submit(target.finish, encoded, inputs))
+        batch.prepared.clear()
 
-def person_recipe(dataset: str, pattern: str, boxes: Boxes) -> Recipe:
-    return Recipe("person-images", dataset, {**STRIP, "videos": pattern, **boxes.settings})
+    def _write(self, unit: list[_Batch]) -> list[Path]:
+        """The batches of one unit to a part file for each target."""
+        first = unit[0].slice
+        names = [name for batch in unit for name in batch.slice.names]
+        reasons = [one.result().failure for batch in unit for one in batch.inputs]
+        parts = []
+        for number, target in enumerate(first.targets):
+            columns = joined([batch.finished[number].result() for batch in unit])
+            columns, failures = target.close(names, columns, reasons)
+            with self._clock("write"):
+                parts.append(target.ledger.write(first.unit, names, failures, columns))
+        return parts
 
+    def _done(self, unit: int, parts: Sequence[Path]) -> None:
+        self._source.written(unit, parts)
+        del self._left[unit]
+        self._seen += self._expected.pop(unit)
+        self._progress(self._seen, self._seen + self.rows)
 
-def feature_recipe(kind: str, images: Rows, encoder: Encoder) -> Recipe:
-    """The encoder's settings and the person images it saw."""
-    settings: Mapping[str, Any] = {**encoder.settings, "person_images": images.recipe.key}
-    return Recipe(kind, images.recipe.dataset, settings)
+    def _rows(self, names: Sequence[str]) -> int:
+        return max(len(target.ledger.pending(names, self._source.checksums)) for target in self.targets)
 
-
-def pending_units(names: Sequence[str], done: set[str], again: set[str], *, whole: bool) -> list[tuple[int, list[str]]]:
-    """The units with rows to be made: (number, names). Units are fixed parts of the sample list.
-
-    Made are the names without a row and those to be made `again`; where rows depend on their batch (`whole`), with
-    the rest of the unit, so that its batches are what they were.
-    """
-    units = [(start // UNIT, names[start : start + UNIT]) for start in range(0, len(names), UNIT)]
-    todo = [(k, unit, again.intersection(unit)) for k, unit in units]
-    left = [(k, [n for n in unit if n not in done or n in redo or (whole and redo)]) for k, unit, redo in todo]
-    return [(number, list(unit)) for number, unit in left if unit]
-
-
-def _fill(clips: Clips, stage: Stage, progress: Progress) -> Filled:
-    """Make the rows that are missing, unit by unit, and merge; a killed call resumes where its last part ended."""
-    folder = cache_folder(clips.data, stage.recipe)
-    again = _outdated(folder, stage) | (failed_names(folder) if clips.retry else set())
-    todo = pending_units(clips.names, done_names(folder), again, whole=stage.images is not None)
-    if not todo and is_merged(folder):
-        return Filled(open_cache(folder), 0, clips.names)
-    if todo and (begun := batch_of(folder)) not in (0, stage.batch):
-        raise ValueError(f"{folder}: begun with --batch {begun}; its features depend on it, so go on with it")
-    total, generation = sum(len(unit) for _, unit in todo), next_generation(folder)
-    finished = 0
-    progress(finished, total)
-    with closing(_read_ahead([name for _, unit in todo for name in unit], stage)) as inputs:
-        for number, unit in todo:
-            failures: list[str] = []
-            columns = stage.encode(_noted(islice(inputs, len(unit)), failures))
-            failures = _failures(failures, columns)
-            columns = _blanked(columns, failures)
-            if stage.images is not None:
-                columns["image_crc"] = np.array([stage.images.get(name, 0) for name in unit], np.uint32)
-            create_cache(clips.data, stage.recipe)
-            write_part(folder, number, unit, failures, columns, batch=stage.batch, generation=generation)
-            finished += len(unit)
-            progress(finished, total)
-    return Filled(merge(folder), total, clips.names)
-
-
-def _outdated(folder: Path, stage: Stage) -> set[str]:
-    """The names whose row was made from another person image than there is now."""
-    if stage.images is None:
-        return set()
-    made_from = values_by_name(folder, "image_crc")
-    return {name for name, crc in made_from.items() if crc != stage.images.get(name, 0)}
-
-
-def _read_ahead(names: Sequence[str], stage: Stage) -> Generator[Input, None, None]:
-    """The inputs in order, the next ones being read by threads meanwhile; memory holds `stage.ahead` of them."""
-    pool = ThreadPoolExecutor(DECODERS)
-    waiting: deque[Future[Input]] = deque()
-    try:
-        for name in names:
-            waiting.append(pool.submit(stage.read, name))
-            if len(waiting) > stage.ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _noted(inputs: Iterable[Input], failures: list[str]) -> Iterator[Input]:
-    for one in inputs:
-        failures.append(one.failure)
-        yield one
-
-
-def _person_columns(inputs: Iterable[Input], boxes: Boxes) -> Columns:
-    pictures, places, found, sizes = [], [], [], []
-    for one in inputs:
-        place, there = (np.zeros((FRAMES, 4)), np.zeros(FRAMES, bool)) if one.failure else boxes.find(one.picture)
-        pictures.append(to_jpeg(blank_image() if one.failure else person_image(one.picture, place)))
-        places.append(place)
-        found.append(there)
-        sizes.append(one.size)
-    return {
-        "jpeg": Ragged.of(pictures),
-        "box": np.array(places, np.int32),
-        "person_found": np.array(found),
-        "video_bytes": np.array(sizes, np.int64),
-    }
+    def _halve(self, shortage: str) -> None:
+        """Half the batch from the unit in flight on, noted in every part made with it."""
+        if self._fit == 1:
+            raise RuntimeError(
+                f"out of memory with one clip a batch ({shortage}); take a smaller model, another --device, or "
+                "--device auto to spread the model over several GPUs"
+            )
+        self._fit //= 2
+        for target in self.targets:
+            target.ledger.fit = self._fit
+        torch.cuda.empty_cache()
 
 
-def _cached_picture(images: Rows, name: str) -> Input:
-    if name not in images.row_of:
-        return Input(blank_image(), "missing: no person image")
-    jpegs = images.columns["jpeg"]
-    try:
-        return Input(from_jpeg(jpegs[images.row_of[name]]), images.failures.get(name, ""))
-    except UNUSABLE as error:
-        return Input(blank_image(), str(error))
+class _Crew:
+    """The threads of one pass; leaving the stack, what has not begun is dropped."""
+
+    def __init__(self, stack: ExitStack, cores: int) -> None:
+        def pool(name: str) -> ThreadPoolExecutor:
+            made = ThreadPoolExecutor(cores, name)
+            stack.callback(made.shutdown, cancel_futures=True)
+            return made
+
+        self.readers, self.preparers, self.finishers = pool("read"), pool("prepare"), pool("finish")
 
 
-def _encoded(encoder: Encoder, pictures: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """One batch, checked: a row a picture in every column, of numbers or bytes."""
-    columns = {name: np.asarray(column) for name, column in encoder.encode(pictures).items()}
-    wrong = [
-        f"{name} {column.dtype} {list(column.shape)}"
-        for name, column in columns.items()
-        if column.shape[:1] != (len(pictures),) or column.dtype.kind not in "biufS" or name in OUR_COLUMNS
-    ]
-    if wrong or not columns:
-        raise ValueError(
-            f"{encoder.settings['model']}: {len(pictures)} pictures gave {'; '.join(wrong) or 'no columns'}; "
-            f"wanted a row a picture, of numbers or bytes, in columns not called {' or '.join(OUR_COLUMNS)}"
-        )
-    return columns
+def _bound(unit: list[_Batch]) -> None:
+    """Wait for the batch before the last to be finished, so that no more than two hold their inputs' frames."""
+    if len(unit) > 1:
+        for one in unit[-2].finished:
+            one.result()
 
 
-def _joined(batches: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def _silent(done: int, total: int) -> None:
+    """Nobody looks."""
+
+
+def joined(batches: Sequence[Columns]) -> Columns:
+    """Batches of rows as one; ValueError where they disagree in columns."""
     if len({frozenset(columns) for columns in batches}) > 1:
         raise ValueError(f"an encoder gave columns {sorted(batches[0])} for one batch, others for another")
-    return {name: np.concatenate([columns[name] for columns in batches]) for name in batches[0]}
+    return {name: _end_to_end([columns[name] for columns in batches]) for name in batches[0]}
 
 
-def _failures(reasons: list[str], columns: Columns) -> list[str]:
-    """Why each row is not to be used: its clip failed, or the encoder gave a number that is none."""
-    for name, column in columns.items():
-        if isinstance(column, np.ndarray) and column.dtype.kind == "f":
-            finite = [bool(np.isfinite(row).all()) for row in column]
-            reasons = [old or ("" if ok else f"not finite: {name}") for old, ok in zip(reasons, finite, strict=True)]
-    return reasons
-
-
-def _blanked(columns: Columns, failures: Sequence[str]) -> dict[str, Column]:
-    """Numbers of failed rows as zeros, so that nobody takes a blank picture's features for a clip's."""
-    failed = np.array([bool(reason) for reason in failures])
-
-    def blank(column: np.ndarray) -> np.ndarray:
-        return np.where(failed.reshape(-1, *[1] * (column.ndim - 1)), np.zeros((), column.dtype), column)
-
-    return {name: blank(column) if isinstance(column, np.ndarray) else column for name, column in columns.items()}
-
-
-def _no_frames() -> np.ndarray:
-    return np.zeros((FRAMES, 1, 1, 3), np.uint8)
+def _end_to_end(pieces: Sequence[Column]) -> Column:
+    if isinstance(pieces[0], Ragged):
+        return Ragged.of([piece[row] for piece in pieces for row in range(len(piece))])
+    return narrowed(np.concatenate([np.asarray(piece) for piece in pieces]))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
@@ -13,10 +16,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from ..cache.files import write_csv
 from ..cache.skeletons import TEST, TRAIN, Skeletons
-from ..cache.store import Rows
+from .clock import DEVICE_STEPS, Clock, bottleneck
+
+if TYPE_CHECKING:
+    from .stage import Extraction, Report
 
 OnProgress = Callable[[int, int], None]
+LISTED = 40  # failed clips shown on the terminal; all of them are in a file
 PLAIN_EVERY = 15.0  # seconds between lines where there is no terminal
 
 DEMO_END = """
@@ -25,6 +33,17 @@ Your own data: a folder with samples.csv (name, label, skeleton, and subject or 
   mmcl prepare folder RAW --out data/mine
   mmcl extract-features data/mine --videos RAW --rgb microsoft/resnet-34 --llm Salesforce/blip-vqa-capfilt-large
   mmcl train data/mine --out runs/mine && mmcl evaluate runs/mine"""
+
+
+def new_console(*, quiet: bool = False) -> Console:
+    """Where the commands print: in colours on a terminal, in plain lines elsewhere, nowhere if quiet."""
+    terminal = sys.stdout.isatty()
+    return Console(highlight=False, soft_wrap=not terminal, width=None if terminal else 160, quiet=quiet)
+
+
+def say(console: Console, text: str, style: str | None = None) -> None:
+    """One plain line: nothing in a name or a message is taken for markup or for a control character."""
+    console.print(printable(text), style=style, markup=False)
 
 
 class Rate(ProgressColumn):
@@ -94,7 +113,7 @@ def data_table(skeletons: Skeletons) -> Table:
     return table
 
 
-def cache_table(caches: Sequence[tuple[str, Rows]]) -> Table:
+def cache_table(reports: Sequence[Report]) -> Table:
     """A line a cache: its kind, key, model, rows, failed rows, and what was done about it."""
     table = Table(title="caches", title_justify="left")
     for column in ("kind", "key", "model", "prompt"):
@@ -102,13 +121,49 @@ def cache_table(caches: Sequence[tuple[str, Rows]]) -> Table:
     for column in ("clips", "failed"):
         table.add_column(column, justify="right")
     table.add_column("status")
-    for note, rows in caches:
-        recipe = rows.recipe
-        model = recipe.settings.get("person", recipe.model)
-        failed = len(rows.failures)
-        cells = (recipe.kind, recipe.key, str(model), recipe.prompt, f"{len(rows.names):,}", f"{failed:,}", note)
-        table.add_row(*map(cell, cells), style="red" if failed else None)
+    for report in reports:
+        recipe, failed = report.recipe, len(report.failures)
+        model = f"{recipe.settings['person']}, {recipe.settings['layout']}" if "person" in recipe.settings else None
+        cells = (recipe.kind, recipe.key, model or recipe.model, recipe.prompt, f"{report.rows:,}", f"{failed:,}")
+        table.add_row(*map(cell, (*cells, report.note)), style="red" if failed else None)
     return table
+
+
+def time_table(clock: Clock, cores: int) -> Table:
+    """A line a step: its work, and its share of the time that the command took."""
+    table = Table(title="where the time went", title_justify="left")
+    table.add_column("step")
+    for column in ("seconds of work", "of the time, on its cores"):
+        table.add_column(column, justify="right")
+    for step, spent in clock.seconds.items():
+        share = spent / clock.wall / (1 if step in DEVICE_STEPS else cores)
+        table.add_row(step, f"{spent:,.1f}", f"{share:.0%}")
+    return table
+
+
+def show_extraction(console: Console, extraction: Extraction) -> None:
+    """The caches, the videos that were opened, and where the time went."""
+    console.print(cache_table(extraction.reports))
+    console.print(f"videos decoded: {extraction.decoded:,}")
+    if seconds := extraction.clock.seconds:
+        console.print(time_table(extraction.clock, extraction.cores))
+        console.print(f"bottleneck: {bottleneck(seconds, extraction.cores)}")
+    if extraction.missing:
+        say(console, "not complete: the other shards' rows are missing; the last process to end merges all", "yellow")
+
+
+def note_failures(console: Console, extraction: Extraction, listed: Path) -> bool:
+    """Say which clips failed, and list them all in a file; whether any did."""
+    failures = {name: reason for report in extraction.reports for name, reason in report.failures.items()}
+    listed.unlink(missing_ok=True)
+    if not failures:
+        return False
+    for name, reason in list(failures.items())[:LISTED]:
+        say(console, f"failed: {name}: {reason}", "red")
+    write_csv(listed, ("name", "failure"), failures.items())
+    say(console, f"{len(failures)} clips failed and keep a row without features; all are in {listed}", "red")
+    say(console, "mend their videos and run the same command with --videos and --retry-failed", "red")
+    return True
 
 
 def demo_table(top1: float, chance: float, clips: int) -> Table:

@@ -1,122 +1,134 @@
-"""`mmcl extract-features` as one function: which caches are wanted, which are there, what is left to make."""
+"""`mmcl extract-features` as one function: plan, check, run all passes beside each other, merge, report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..cache.recipe import Recipe, read_recipe
-from ..cache.skeletons import read_skeletons
-from ..cache.store import Rows, done_names, find_caches, is_merged, merge, open_cache
-from .encoder import ENCODERS, Encoder
-from .extract import Clips, Filled, Progress, fill_features, fill_person_images
-from .person import Boxes, WholeFrame
-from .prompts import Prompt
-from .video import find_videos
+from ..cache.index import Index, open_index
+from ..cache.lock import locked
+from ..cache.merge import merge
+from ..cache.recipe import Recipe
+from ..cache.store import create_cache, is_merged
+from .clock import Clock
+from .decoder import Decoders
+from .plan import Bars, Plan, Request, plan
+from .stop import Stop
 
-DEFAULT_DETECTOR = "hustvl/yolos-tiny"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the command was asked for. `videos` and `person` may be left out where person images are there already."""
-
-    data: Path
-    videos: Path | None
-    person: str | None
-    rgb: str | None
-    llm: str | None
-    prompts: Sequence[Prompt]
-    batch: int
-    device: str
-    retry_failed: bool = False
+SPARE = 64 << 20  # bytes that are to stay free on the disk
 
 
 @dataclass(frozen=True)
 class Report:
-    """One cache that the command used or made: `decoded` counts the videos opened for it."""
+    """One cache that the command used or made, with the rows it has of the data set's clips."""
 
     recipe: Recipe
     folder: Path
-    filled: Filled
-    decoded: int = 0
+    rows: int
+    missing: int
+    made: int
+    failures: dict[str, str]
 
     @property
     def note(self) -> str:
-        return f"made {self.filled.made:,} rows" if self.filled.made else "reused as it was"
+        done = f"made {self.made:,} rows" if self.made else "reused as it was"
+        return f"{done}; {self.missing:,} are not there yet" if self.missing else done
 
 
-def extract_features(request: Request, progress: Callable[[str], Progress]) -> list[Report]:
-    """Make every cache that was asked for and is not there yet; `progress(title)` gives a bar a cache.
+@dataclass(frozen=True)
+class Extraction:
+    """What came of the command: a report a cache, how many videos were opened, and where the time went."""
 
-    Raises ValueError or FileNotFoundError for what can't begin; a bad clip is a failed row of its cache.
+    reports: list[Report]
+    decoded: int
+    clock: Clock
+    cores: int
+
+    @property
+    def missing(self) -> int:
+        """Rows that are not there yet: the work was stopped, or is other processes'."""
+        return max(report.missing for report in self.reports)
+
+
+def extract_features(request: Request, bars: Bars, stop: Stop | None = None) -> Extraction:
+    """Make every cache that was asked for and is not there yet; `bars(title)` gives a bar a cache.
+
+    Raises ValueError or FileNotFoundError for what can't begin; a bad clip is a failed row of its cache. Where `stop`
+    says so, it ends after the units in flight.
     """
-    skeletons = read_skeletons(request.data / "skeletons.h5")
-    clips = Clips(request.data, skeletons.dataset, skeletons.names, request.retry_failed)
-    make_images = _person_images(request, clips, progress)
-    encoders = _encoders(request)
-    images = make_images()
-    reports = [images]
-    for kind, encoder in encoders:
-        bar = progress(f"{kind} features, {encoder.settings['model']}")
-        filled = fill_features(clips, kind, images.filled.rows, encoder, batch=request.batch, progress=bar)
-        reports.append(Report(filled.rows.recipe, filled.rows.folder, filled))
-    return reports
+    stop = stop or Stop()
+    with Decoders(request.shard.cores) as decoders:
+        planned = plan(request, decoders, bars, stop)
+        _check(planned)
+        with _held(planned):
+            _run(planned, stop)
+    return _report(planned, request)
 
 
-def _encoders(request: Request) -> list[tuple[str, Encoder]]:
-    """What was asked for, loaded, each with its cache's kind: a wrong name is found before a video is opened."""
-    wanted = {"rgb": request.rgb, "text": request.llm}
-    return [
-        (kind, encoder)
-        for kind, model in wanted.items()
-        if model
-        for encoder in ENCODERS[kind](model, device=request.device, prompts=request.prompts)
-    ]
-
-
-def _person_images(request: Request, clips: Clips, progress: Callable[[str], Progress]) -> Callable[[], Report]:
-    """What gives the person images when called; what cannot begin is refused now."""
-    if request.videos is None:
-        rows = _cached_images(request, clips.names)
-        return lambda: Report(rows.recipe, rows.folder, Filled(rows, 0, clips.names))
-    videos = find_videos(request.videos, clips.names)
-    boxes = _boxes(request.person or DEFAULT_DETECTOR, request.device)
-
-    def make() -> Report:
-        filled = fill_person_images(clips, videos, boxes, progress("person images"))
-        return Report(filled.rows.recipe, filled.rows.folder, filled, decoded=filled.made)
-
-    return make
-
-
-def _cached_images(request: Request, names: Sequence[str]) -> Rows:
-    """The person images that are there already; ValueError where there is none, or no way to tell which is meant."""
-    found = [(folder, read_recipe(folder)) for folder in find_caches(request.data, "person-images")]
-    fits = [folder for folder, recipe in found if _is_asked(request.person, recipe.settings["person"])]
-    if len(fits) != 1:
-        there = [f"\n  {one.key}  person {one.settings['person']}, {one.settings['videos']}" for _, one in found]
-        raise ValueError(
-            f"{request.data}: {len(fits)} caches of person images fit; "
-            f"give --videos (and --person):{''.join(there) or ' none yet'}"
+def _check(planned: Plan) -> None:
+    """What would fail later is said now: rows that would not fit, a broken model, a disk too small."""
+    needed = 0
+    for one in planned.passes:
+        for target in one.targets:
+            target.ledger.check()
+        needed += one.rows * sum(target.try_out() for target in one.targets)
+    free = shutil.disk_usage(planned.clips.data).free
+    if 2 * needed + SPARE > free:  # parts, and the table that they are merged to
+        raise OSError(
+            f"{planned.clips.data}: about {2 * needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; "
+            "free some space, or take another disk"
         )
-    if missing := set(names) - done_names(fits[0]):
-        raise ValueError(f"{fits[0]}: {len(missing)} clips have no person image yet; give --videos again, it resumes")
-    return open_cache(fits[0]) if is_merged(fits[0]) else merge(fits[0])
 
 
-def _is_asked(person: str | None, known: str) -> bool:
-    """Whether a cache of the person `known` is meant; a detector's folder goes by its own name."""
-    return person is None or known in (person, Path(person).name)
+@contextmanager
+def _held(planned: Plan) -> Iterator[None]:
+    """No other process does the same share of the same caches meanwhile."""
+    shard = planned.clips.shard
+    with ExitStack() as stack:
+        for ledger in (target.ledger for one in planned.passes for target in one.targets):
+            folder = create_cache(planned.clips.data, ledger.recipe)
+            lock = folder / "parts" / f"shard-{shard.index}-of-{shard.count}.lock"
+            try:
+                stack.enter_context(locked(lock, wait=False))
+            except BlockingIOError as error:
+                raise RuntimeError(
+                    f"{folder}: {error.strerror}; wait for it, or share the work with --shard 0/2 and --shard 1/2"
+                ) from error
+        yield
 
 
-def _boxes(person: str, device: str) -> Boxes:
-    if person == "frame":
-        return WholeFrame()
-    from .detector import Detector
+def _run(planned: Plan, stop: Stop) -> None:
+    """All passes beside each other: person images are made while those before them are looked at."""
+    if not planned.passes:
+        return
+    with ThreadPoolExecutor(len(planned.passes), "pass") as threads:
+        running = [threads.submit(one.run, stop) for one in planned.passes]
+        if any(one.exception() for one in wait(running, return_when=FIRST_EXCEPTION).done):
+            stop.ask()
+    for one in running:
+        one.result()
 
-    try:
-        return Detector(person, device)
-    except ValueError as error:
-        raise ValueError(f"--person {error}; or take whole frames with --person frame") from error
+
+def _report(planned: Plan, request: Request) -> Extraction:
+    recipes = [images.recipe for images in planned.images.values()]
+    made = {ledger.recipe.key: ledger.made for ledger in planned.ledgers}
+    recipes += [ledger.recipe for ledger in planned.ledgers if ledger.recipe not in recipes]
+    reports = [_account(planned, recipe, made.get(recipe.key, 0)) for recipe in recipes]
+    if not any(report.missing for report in reports):
+        for report in reports:
+            if not is_merged(report.folder):
+                merge(report.folder)
+    decoded = planned.videos.decoded if planned.videos else 0
+    return Extraction(reports, decoded, planned.clock, request.shard.cores)
+
+
+def _account(planned: Plan, recipe: Recipe, made: int) -> Report:
+    folder = planned.clips.data / recipe.kind / recipe.key
+    index: Index = open_index(folder)
+    asked = set(planned.clips.names)
+    failures = {name: reason for name, reason in index.failures.items() if name in asked}
+    return Report(recipe, folder, len(index.places), len(asked - index.places.keys()), made, failures)

@@ -1,0 +1,47 @@
+"""Parts to one table, by one process at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .index import Index, Source, open_index
+from .lock import locked
+from .store import Made, Rows, attributes, open_cache
+from .table import concatenate
+
+
+def merge(folder: Path) -> Rows:
+    """One table out of all parts; the parts go once it is safely there. A second process waits for the first."""
+    with locked(folder / "parts" / "merge.lock", wait=True):
+        index = open_index(folder)
+        parts = [source for source in index.sources if source.path.name != "cache.h5"]
+        kept = _kept_rows(index)
+        if any(source.path in kept for source in parts):  # a kill may have left parts that were merged already
+            _write(folder, index, kept)
+        for part in parts:
+            part.path.unlink(missing_ok=True)
+    return open_cache(folder)
+
+
+def _write(folder: Path, index: Index, kept: dict[Path, np.ndarray]) -> None:
+    sources = [source for source in index.sources if source.path in kept]
+    made = Made(index.batch, index.fit, index.next_generation - 1)
+    said = attributes(folder, made, _libraries(sources))
+    concatenate(folder / "cache.h5", list(kept), list(kept.values()), said)
+
+
+def _kept_rows(index: Index) -> dict[Path, np.ndarray]:
+    """The rows of each file that count, in the order of the files; files without any are left out."""
+    rows: dict[Path, list[int]] = {source.path: [] for source in index.sources}
+    for place in index.places.values():
+        rows[place.source.path].append(place.row)
+    return {path: np.sort(np.array(found)) for path, found in rows.items() if found}
+
+
+def _libraries(sources: Sequence[Source]) -> str:
+    found = {versions for source in sources for versions in source.libraries}
+    return found.pop() if len(found) == 1 else json.dumps({"mixed": sorted(found)})

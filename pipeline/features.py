@@ -1,0 +1,71 @@
+"""Person images to the cache of one encoder's features; no video is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..cache.recipe import Recipe
+from .encoder import Encoder
+from .extract import Columns, Input
+from .gates import blanked, failures_of, refuse_blind
+from .images import PersonImages
+from .ledger import Ledger
+from .person import ImageLayout, image_layout
+
+OUR_COLUMNS = ("batch", "crc", "failure", "image_crc", "name")
+
+
+class FeatureTarget:
+    """One encoder's cache: what the encoder gives for each person image, and the checksum of that image."""
+
+    def __init__(self, encoder: Encoder, images: PersonImages, ledger: Ledger) -> None:
+        self.encoder, self.images, self.ledger = encoder, images, ledger
+        self._layout: ImageLayout = image_layout(encoder.layout)
+
+    @property
+    def model(self) -> str:
+        return str(self.encoder.settings["model"])
+
+    def prepare(self, inputs: list[Input], /) -> Any:
+        pictures = [self._layout.blank() if one.content is None else one.content for one in inputs]
+        return self.encoder.prepare(pictures)
+
+    def encode(self, prepared: Any, inputs: list[Input], /) -> Columns:
+        """One batch, checked: a row a picture in every column, of numbers or bytes."""
+        columns = {name: np.asarray(column) for name, column in self.encoder.encode(prepared).items()}
+        wrong = [
+            f"{name} {column.dtype} {list(column.shape)}"
+            for name, column in columns.items()
+            if column.shape[:1] != (len(inputs),) or column.dtype.kind not in "biufS" or name in OUR_COLUMNS
+        ]
+        if wrong or not columns:
+            raise ValueError(
+                f"{self.model}: {len(inputs)} pictures gave {'; '.join(wrong) or 'no columns'}; "
+                f"wanted a row a picture, of numbers or bytes, in columns not called {' or '.join(OUR_COLUMNS)}"
+            )
+        return dict(columns)
+
+    def finish(self, encoded: Columns, inputs: list[Input], /) -> Columns:
+        return encoded
+
+    def close(self, names: list[str], columns: Columns, reasons: list[str], /) -> tuple[Columns, list[str]]:
+        """The rows behind the gates, and the checksum of the person image that each was made from."""
+        failures = failures_of(reasons, columns)
+        refuse_blind(self.model, columns, failures)
+        known = self.images.checksums
+        made_from = np.array([known.get(name, 0) for name in names], np.uint32)
+        return {**blanked(columns, failures), "image_crc": made_from}, failures
+
+    def try_out(self) -> int:
+        """Load the encoder and show it one blank image: what is wrong with it is said now. Gives the bytes of a row."""
+        columns = self.encode(self.prepare([Input(None)]), [Input(None)])
+        return sum(column.nbytes for column in columns.values() if isinstance(column, np.ndarray))
+
+
+def feature_recipe(kind: str, dataset: str, encoder: Encoder, images: Recipe) -> Recipe:
+    """The encoder's settings and the person images it saw."""
+    settings: Mapping[str, Any] = {**encoder.settings, "person_images": images.key}
+    return Recipe(kind, dataset, settings)

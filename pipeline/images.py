@@ -1,0 +1,245 @@
+"""Videos to person images, and person images by name for whoever looks at them next."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..cache.index import Place, open_index, read_source
+from ..cache.recipe import Recipe
+from ..cache.table import Column, Ragged, read_table
+from .clock import Clock
+from .decoder import Decoders
+from .extract import Columns, Input
+from .ledger import Clips, Ledger
+from .person import Boxes, Found, ImageLayout, Shot, from_jpegs, to_jpegs
+from .stop import Stop
+from .video import Videos, size_of
+
+UNUSABLE = (ValueError, OSError, cv2.error)  # what a bad clip raises; TimeoutError is an OSError
+FRAMES = 40  # a batch of clips holds about so many whole frames in memory
+POLL = 0.5  # seconds between two looks whether the work was stopped
+BYTES_A_PIXEL = 0.4  # of a JPEG file at our quality, seldom more
+
+
+@dataclass(frozen=True)
+class Footage:
+    """What was read of one video: its shots by layout, and what tells it from another file of the same name."""
+
+    shots: Mapping[str, Shot]
+    size: int  # bytes
+    total: int  # frames that are really there
+    claimed: int  # frames that the header speaks of, 0 where it does not say
+
+
+class VideoSource:
+    """Reads each clip's video once, for all layouts; a clip that can't be read is a failure with its reason."""
+
+    checksums = None
+
+    def __init__(self, videos: Videos, layouts: Sequence[ImageLayout], decoders: Decoders, clock: Clock) -> None:
+        self._videos, self._layouts, self._decoders, self._clock = videos, layouts, decoders, clock
+        self.decoded = 0
+        self._images: list[PersonImages] = []
+        self._lock = threading.Lock()
+
+    def feeds(self, images: Sequence[PersonImages], units: Sequence[int]) -> None:
+        """The person images that wait for these units, and are told of each that is written."""
+        self._images = list(images)
+        for one in images:
+            one.await_units(units)
+
+    def read(self, name: str, /) -> Input:
+        if name not in self._videos.paths:
+            return Input(None, f"missing: no video {self._videos.pattern.format(name=name)}")
+        path = self._videos.paths[name]
+        try:
+            with self._clock("decode"):
+                clips = self._decoders.read(path, [layout.frames for layout in self._layouts])
+            with self._lock:
+                self.decoded += 1
+            pairs = zip(self._layouts, clips, strict=True)
+            shots = {layout.name: Shot(name, clip.frames, clip.index, clip.total) for layout, clip in pairs}
+            return Input(Footage(shots, size_of(path), clips[0].total, clips[0].claimed))
+        except UNUSABLE as error:
+            return Input(None, str(error))
+
+    def ready(self, unit: int, /) -> bool:
+        return True
+
+    def wait(self, unit: int, /) -> bool:
+        return True
+
+    def written(self, unit: int, parts: Sequence[Path], /) -> None:
+        for part in parts:
+            for images in self._images:
+                images.add(part)
+        for images in self._images:
+            images.release(unit)
+
+
+class ImageTarget:
+    """The cache of person images of one layout: JPEG files, the boxes they were cut from, the video's account."""
+
+    def __init__(self, layout: ImageLayout, boxes: Boxes, ledger: Ledger, clock: Clock) -> None:
+        self.layout, self.ledger = layout, ledger
+        self._boxes, self._clock = boxes, clock
+
+    def try_out(self) -> int:
+        """Load what finds the person; gives about the bytes of a row."""
+        blank = self.layout.blank()
+        shot = Shot(self.ledger.clips.names[0], blank.reshape(-1, *blank.shape[-3:]), np.zeros(1, int), 1)
+        self._boxes.find([shot], self._boxes.prepare([shot]))
+        return int(blank.size / 3 * BYTES_A_PIXEL)
+
+    def prepare(self, inputs: list[Input], /) -> object:
+        return self._boxes.prepare(self._shots(inputs))
+
+    def encode(self, prepared: object, inputs: list[Input], /) -> list[Found]:
+        shots = self._shots(inputs)
+        return self._boxes.find(shots, prepared) if shots else []
+
+    def finish(self, encoded: list[Found], inputs: list[Input], /) -> Columns:
+        found = iter(encoded)
+        with self._clock("crop"):
+            rows = [self._row(one, next(found) if one.content else None) for one in inputs]
+        jpegs = [to_jpegs(image) for image, _ in rows]
+        footage = [one.content or Footage({}, 0, 0, 0) for one in inputs]
+        return {
+            "jpeg": Ragged.of([data for data, _ in jpegs]),
+            "jpeg_ends": np.stack([ends for _, ends in jpegs]),
+            "box": np.array([found.boxes for _, found in rows], np.int32),
+            "person_found": np.array([found.there for _, found in rows], bool),
+            "video_bytes": np.array([one.size for one in footage], np.int64),
+            "video_frames": np.array([one.total for one in footage], np.int64),
+            "claimed_frames": np.array([one.claimed for one in footage], np.int64),
+        }
+
+    def close(self, names: list[str], columns: Columns, reasons: list[str], /) -> tuple[Columns, list[str]]:
+        return columns, reasons
+
+    def _shots(self, inputs: list[Input]) -> list[Shot]:
+        return [one.content.shots[self.layout.name] for one in inputs if one.content]
+
+    def _row(self, one: Input, found: Found | None) -> tuple[np.ndarray, Found]:
+        count = self.layout.frames
+        if found is None:
+            return self.layout.blank(), Found(np.zeros((count, 4)), np.zeros(count, bool))
+        return self.layout.compose(one.content.shots[self.layout.name].frames, found.boxes), found
+
+
+class PersonImages:
+    """The person images of one layout, in whichever file they lie by now: a source for encoders.
+
+    Those of a unit that is being made are waited for.
+    """
+
+    def __init__(self, clips: Clips, recipe: Recipe, clock: Clock, stop: Stop) -> None:
+        self.recipe, self._clips, self._clock, self._stop = recipe, clips, clock, stop
+        self.folder = clips.data / recipe.kind / recipe.key
+        index = open_index(self.folder)
+        self._places: dict[str, Place] = dict(index.places)
+        self.checksums: dict[str, int] = index.checksums
+        self._failures = index.failures
+        self._awaited = set[int]()
+        self._news = threading.Condition()
+
+    def await_units(self, units: Sequence[int]) -> None:
+        """These units are about to be made."""
+        self._awaited = set(units)
+
+    def add(self, part: Path) -> None:
+        """A part that was just written, if it is one of these images."""
+        if part.parent.parent != self.folder:
+            return
+        source = read_source(part, self.folder.name)
+        for row, name in enumerate(source.names):
+            place = Place(source, row)
+            self._places[name], self.checksums[name] = place, int(source.crc[row])
+            self._failures.pop(name, None)
+            if text := place.noted("failure"):
+                self._failures[name] = text.decode("utf-8", "replace")
+
+    def release(self, unit: int) -> None:
+        with self._news:
+            self._awaited.discard(unit)
+            self._news.notify_all()
+
+    def ready(self, unit: int, /) -> bool:
+        return unit not in self._awaited
+
+    def wait(self, unit: int, /) -> bool:
+        with self._news:
+            while unit in self._awaited and not self._stop():
+                self._news.wait(POLL)
+            return unit not in self._awaited
+
+    def written(self, unit: int, parts: Sequence[Path], /) -> None:
+        """Features were made of them: nobody waits for those."""
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        return [name for name in names if name not in self._places]
+
+    def read(self, name: str, /) -> Input:
+        """The image by name; the reason where its clip failed, with a blank in its place."""
+        if name not in self._places:
+            return Input(None, "missing: no person image")
+        if name in self._failures:
+            return Input(None, self._failures[name])
+        try:
+            with self._clock("read"):
+                return Input(from_jpegs(*self._files(name)))
+        except UNUSABLE as error:
+            return Input(None, str(error))
+
+    def _files(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            return self._row(name)
+        except FileNotFoundError:  # merged meanwhile by another process
+            self._places = dict(open_index(self.folder).places)
+            return self._row(name)
+
+    def _row(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        place = self._places[name]
+        columns = _opened(place.source.path, place.source.generation)
+        if np.asarray(columns["name"][place.row]).item() != name.encode():
+            raise FileNotFoundError(f"{place.source.path}: no longer the file that was listed")
+        return np.asarray(columns["jpeg"][place.row]), np.asarray(columns["jpeg_ends"][place.row])
+
+
+@lru_cache(maxsize=4)
+def _opened(path: Path, generation: int) -> dict[str, Column]:
+    """The columns of a file of person images; a part's in memory, since another process may merge and remove it."""
+    columns, _ = read_table(path)
+    if path.name == "cache.h5":
+        return columns
+    jpeg = columns["jpeg"]
+    assert isinstance(jpeg, Ragged)  # noqa: S101
+    fixed = {name: np.array(columns[name]) for name in ("name", "jpeg_ends")}
+    return {**fixed, "jpeg": Ragged(np.array(jpeg.values), np.array(jpeg.offsets))}
+
+
+def image_recipe(dataset: str, pattern: str, layout: ImageLayout, boxes: Boxes) -> Recipe:
+    return Recipe("person-images", dataset, {**layout.settings, "videos": pattern, **boxes.settings})
+
+
+def clips_a_batch(layouts: Sequence[ImageLayout]) -> int:
+    """So that a batch's whole frames fit in memory, however many frames a layout takes."""
+    return max(1, FRAMES // max(layout.frames for layout in layouts))
+
+
+def refuse_other_videos(ledger: Ledger, videos: Videos) -> None:
+    """ValueError where rows were made from other files of the same names."""
+    there = {name: size for name, size in ledger.index.values("video_bytes").items() if name in videos.paths}
+    other = [name for name, size in there.items() if size and size_of(videos.paths[name]) != size]
+    if other:
+        raise ValueError(
+            f"{ledger.folder}: made from other videos; {len(other)} of {len(there)} differ in size, such as "
+            f"{videos.paths[other[0]]}; move that folder out of the data to make it anew from these"
+        )
