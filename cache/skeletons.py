@@ -59,6 +59,8 @@ class Skeletons:
     """A prepared data set of n clips.
 
     `joints` row i holds clip i's bodies one after the other, each with its frames: [bodies * frames, V, 3], metres.
+    `pixels`, where they are known, has rows of the same lengths: [bodies * frames, V, 2], x and y of each joint in the
+    colour video, float32; NaN or 0, 0 where a joint's is not known.
     `splits[name]` is int8 [n] of OUT, TRAIN, TEST; `body_rules[name]` says what stands in for an absent body.
     `columns` are whatever the data set knows of a clip: subject, view, trial ..., int64 [n].
     """
@@ -73,6 +75,7 @@ class Skeletons:
     splits: Mapping[str, np.ndarray]
     body_rules: Mapping[str, str]
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    pixels: Ragged | None = None
 
     def __post_init__(self) -> None:
         by_clip = (self.names, self.labels, self.bodies, self.joints, *self.splits.values(), *self.columns.values())
@@ -85,6 +88,7 @@ class Skeletons:
         if set(self.splits) != set(self.body_rules):
             raise ValueError(f"{self.dataset}: splits {list(self.splits)}, but body rules for {list(self.body_rules)}")
         self._check_clips()
+        self._check_pixels()
 
     def _check_clips(self) -> None:
         labels, rows = self.labels, np.diff(self.joints.offsets)
@@ -95,6 +99,16 @@ class Skeletons:
         if self.joints.values.shape[1:] != (len(self.layout.joints), 3):
             found, wanted = list(self.joints.values.shape[1:]), [len(self.layout.joints), 3]
             raise ValueError(f"{self.dataset}: joints of shape {found}, layout {self.layout.name} wants {wanted}")
+
+    def _check_pixels(self) -> None:
+        if self.pixels is None:
+            return
+        if not np.array_equal(self.pixels.offsets, self.joints.offsets):
+            raise ValueError(f"{self.dataset}: clips whose pixels have other bodies or frames than their joints")
+        values, wanted = self.pixels.values, [len(self.layout.joints), 2]
+        if values.dtype != np.float32 or list(values.shape[1:]) != wanted:
+            found = f"{values.dtype} of shape {list(values.shape[1:])}"
+            raise ValueError(f"{self.dataset}: pixels {found}, layout {self.layout.name} wants float32 of {wanted}")
 
     @property
     def frames(self) -> np.ndarray:
@@ -127,7 +141,7 @@ def read_skeletons(path: Path) -> Skeletons:
         raise ValueError(f"{path}: an HDF5 file, but not a skeleton cache; make it with `mmcl prepare`")
     meta = json.loads(str(attributes["meta"]))
     fixed = {name: column for name, column in columns.items() if isinstance(column, np.ndarray)}
-    joints = columns.get("joints")
+    joints, pixels = columns.get("joints"), columns.get("pixels")
     if not isinstance(joints, Ragged):
         raise ValueError(f"{path}: no ragged column 'joints'; make it again with `mmcl prepare`")
     return Skeletons(
@@ -141,6 +155,7 @@ def read_skeletons(path: Path) -> Skeletons:
         {name: fixed[f"split_{name}"] for name in meta["body_rules"]},
         meta["body_rules"],
         {name: fixed[f"column_{name}"] for name in meta["columns"]},
+        pixels if isinstance(pixels, Ragged) else None,
     )
 
 
@@ -175,4 +190,5 @@ def _columns(skeletons: Skeletons) -> dict[str, np.ndarray | Ragged]:
         "joints": skeletons.joints,
         **{f"split_{name}": codes for name, codes in skeletons.splits.items()},
         **{f"column_{name}": values for name, values in skeletons.columns.items()},
+        **({} if skeletons.pixels is None else {"pixels": skeletons.pixels}),
     }

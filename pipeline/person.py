@@ -1,26 +1,40 @@
-"""Person boxes, and the person image: crops in time order side by side on one picture."""
+"""Where the person is in each frame of a clip: boxes from the skeleton's pixels, or the whole frame."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
-import cv2
 import numpy as np
 
-FRAMES = 5
-SIZE = 480  # side of the person image, pixels; each of the five crops is squeezed to 96 x 480 as in the paper
-VERSION = 1  # raised when our person images change
+from ..cache.skeletons import Skeletons
+from ..cache.table import Ragged, checksums
+from .picture import ImageLayout as ImageLayout
+from .picture import from_jpegs as from_jpegs
+from .picture import image_layout as image_layout
+from .picture import to_jpegs as to_jpegs
 
-STRIP: Mapping[str, Any] = {
-    "layout": "strip",
-    "frames": FRAMES,
-    "sampling": "bin-centres",
-    "size": SIZE,
-    "resize": "cv2-area",
-    "jpeg_quality": 95,
-    "version": VERSION,
-}
+MARGIN = 0.15  # of a box's longer side, on every side: joints lie inside the body, and hands hold things
+RULE = 1  # raised when the boxes that pixels give change
+
+
+@dataclass(frozen=True)
+class Shot:
+    """Frames uint8 RGB [n, H, W, 3] of the clip `name`, their numbers in its video [n], and how many the video has."""
+
+    name: str
+    frames: np.ndarray
+    index: np.ndarray
+    total: int
+
+
+class Found(NamedTuple):
+    """Boxes int [n, 4] (left, top, right, bottom; pixels), and bool [n]: whether the person was seen in the frame."""
+
+    boxes: np.ndarray
+    there: np.ndarray
 
 
 class Boxes(Protocol):
@@ -29,8 +43,12 @@ class Boxes(Protocol):
     @property
     def settings(self) -> Mapping[str, Any]: ...
 
-    def find(self, frames: np.ndarray, /) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes int [n, 4] (left, top, right, bottom; pixels) of frames [n, H, W, 3], and bool [n]: who was found."""
+    def prepare(self, shots: Sequence[Shot], /) -> Any:
+        """What the CPU can do ahead, in a thread of its own."""
+        ...
+
+    def find(self, shots: Sequence[Shot], prepared: Any, /) -> list[Found]:
+        """The boxes of each shot, with what `prepare` gave for the same shots; in the main thread, on the device."""
         ...
 
 
@@ -39,35 +57,81 @@ class WholeFrame:
 
     settings: Mapping[str, Any] = {"person": "frame"}
 
-    def find(self, frames: np.ndarray, /) -> tuple[np.ndarray, np.ndarray]:
-        count, height, width = frames.shape[:3]
-        return np.tile([0, 0, width, height], (count, 1)), np.zeros(count, bool)
+    def prepare(self, shots: Sequence[Shot], /) -> None:
+        return None
+
+    def find(self, shots: Sequence[Shot], prepared: None, /) -> list[Found]:
+        return [whole_frame(shot) for shot in shots]
 
 
-def person_image(frames: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Frames [n, H, W, 3] cropped to boxes [n, 4], side by side in time order: uint8 RGB [480, 480, 3] (MMCL, I)."""
-    width = SIZE // len(frames)
-    crops = [frame[top:bottom, left:right] for frame, (left, top, right, bottom) in zip(frames, boxes, strict=True)]
-    return np.concatenate([cv2.resize(crop, (width, SIZE), interpolation=cv2.INTER_AREA) for crop in crops], axis=1)
+class SkeletonBoxes:
+    """The box around all joints of all of a clip's bodies, by the pixels that the skeleton cache has of them.
+
+    A frame takes the skeleton's frame of the same moment, or where that has no joint in the picture, the nearest one
+    that has. ValueError where the cache has no pixels.
+    """
+
+    def __init__(self, skeletons: Skeletons) -> None:
+        if skeletons.pixels is None:
+            raise ValueError(f"{skeletons.dataset}: its skeletons have no pixel positions; give a detector instead")
+        self._pixels: Ragged = skeletons.pixels
+        self._bodies = skeletons.bodies
+        self._row_of = {name: row for row, name in enumerate(skeletons.names)}
+        self.settings: Mapping[str, Any] = {
+            "person": "skeleton",
+            "person_margin": MARGIN,
+            "person_rule": RULE,
+            "person_pixels": _digest(skeletons.names, skeletons.bodies, skeletons.pixels),
+        }
+
+    def prepare(self, shots: Sequence[Shot], /) -> list[Found]:
+        return [self._find(shot) for shot in shots]
+
+    def find(self, shots: Sequence[Shot], prepared: list[Found], /) -> list[Found]:
+        return prepared
+
+    def _find(self, shot: Shot) -> Found:
+        row = self._row_of[shot.name]
+        pixels = self._pixels[row]
+        by_frame = pixels.reshape(self._bodies[row], -1, *pixels.shape[1:]).swapaxes(0, 1)
+        boxes, there = _around(by_frame.reshape(len(by_frame), -1, 2), *shot.frames.shape[1:3])
+        if not there.any():
+            return whole_frame(shot)
+        moments = np.minimum(shot.index * len(boxes) // shot.total, len(boxes) - 1)
+        return Found(boxes[nearest(there, moments)], there[moments])
 
 
-def blank_image() -> np.ndarray:
-    """What stands in a failed clip's place, so that the batch around it stays as it was."""
-    return np.full((SIZE, SIZE, 3), 127, np.uint8)
+def whole_frame(shot: Shot) -> Found:
+    """The frames' own outlines: nobody was found."""
+    count, height, width = shot.frames.shape[:3]
+    return Found(np.tile([0, 0, width, height], (count, 1)), np.zeros(count, bool))
 
 
-def to_jpeg(image: np.ndarray) -> np.ndarray:
-    """RGB picture to the bytes of a JPEG file, uint8 [n]."""
-    quality = [cv2.IMWRITE_JPEG_QUALITY, int(STRIP["jpeg_quality"])]
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
-    if not done:
-        raise RuntimeError(f"a picture of shape {image.shape} could not be encoded as JPEG")
-    return data.reshape(-1)
+def nearest(there: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """For each of `frames`, numbers [n], the nearest one that is in `there`, bool [T]; at least one is."""
+    known = np.flatnonzero(there)
+    return known[np.abs(known - frames[:, None]).argmin(axis=1)]
 
 
-def from_jpeg(data: np.ndarray) -> np.ndarray:
-    """The bytes of a JPEG file to an RGB picture; ValueError where they are none."""
-    image = cv2.imdecode(np.asarray(data), cv2.IMREAD_COLOR) if len(data) else None
-    if image is None:
-        raise ValueError(f"damaged: {len(data)} bytes that are no JPEG")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+def within(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Boxes float [n, 4] in whole pixels, int [n, 4], inside the frame and at least one pixel wide and high."""
+    low = np.clip(np.floor(boxes[:, :2]), 0, (width - 1, height - 1))
+    high = np.clip(np.ceil(boxes[:, 2:]), low + 1, (width, height))
+    return np.concatenate([low, high], axis=1).astype(int)
+
+
+def _around(points: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes int [T, 4] with their margin around points [T, P, 2], and bool [T]: whether any point is in the frame."""
+    inside = np.all((points >= 0) & (points < (width, height)), axis=2) & np.any(points != 0, axis=2)
+    low = np.where(inside[..., None], points, np.inf).min(axis=1)
+    high = np.where(inside[..., None], points, -np.inf).max(axis=1)
+    there = np.any(inside, axis=1)
+    low[~there], high[~there] = 0, 0
+    margin = MARGIN * (high - low).max(axis=1, keepdims=True)
+    return within(np.concatenate([low - margin, high + margin], axis=1), height, width), there
+
+
+def _digest(names: Sequence[str], bodies: np.ndarray, pixels: Ragged) -> str:
+    """Twelve hex digits that change with any clip's pixels."""
+    columns = {"name": np.array([name.encode() for name in names]), "bodies": bodies, "pixels": pixels}
+    return hashlib.sha256(checksums(columns).tobytes()).hexdigest()[:12]

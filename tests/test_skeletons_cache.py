@@ -31,6 +31,13 @@ def small() -> Skeletons:
     )
 
 
+def seen() -> Skeletons:
+    """The same clips with the pixels of their joints, some of them unknown."""
+    pixels = np.random.default_rng(1).uniform(0, 1920, (11, 3, 2)).astype(np.float32)
+    pixels[0, 1], pixels[7, 2] = np.nan, 0
+    return replace(small(), pixels=Ragged(pixels, small().joints.offsets))
+
+
 def test_what_is_written_comes_back(tmp_path: Path):
     written = small()
     write_skeletons(tmp_path / "skeletons.h5", written)
@@ -43,6 +50,43 @@ def test_what_is_written_comes_back(tmp_path: Path):
         np.testing.assert_array_equal(found.joints[row], written.joints[row])
     np.testing.assert_array_equal(found.columns["subject"], [1, 2, -1])
     assert found.frames.tolist() == [4, 3, 1]
+
+
+def test_pixels_come_back_where_there_are_some(tmp_path: Path):
+    write_skeletons(tmp_path / "seen.h5", seen())
+    found, written = read_skeletons(tmp_path / "seen.h5"), seen()
+    assert found.pixels is not None and written.pixels is not None
+    for row in range(3):
+        np.testing.assert_array_equal(found.pixels[row], written.pixels[row])
+    assert found.digest == written.digest
+    write_skeletons(tmp_path / "small.h5", small())
+    assert read_skeletons(tmp_path / "small.h5").pixels is None
+
+
+def test_the_digest_of_skeletons_without_pixels_is_what_it_always_was():
+    """Runs that were trained on such a cache still know it; pixels are part of the digest where there are some."""
+    counted = Ragged(np.arange(99, dtype=np.float32).reshape(11, 3, 3), small().joints.offsets)
+    assert replace(small(), joints=counted).digest == "8f5df402f250"
+    moved = seen()
+    assert moved.pixels is not None
+    moved.pixels.values[4, 0, 0] += 1
+    assert len({small().digest, seen().digest, moved.digest}) == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "offsets", "message"),
+    [
+        ((12, 3, 2), [0, 4, 10, 12], "small: clips whose pixels have other bodies or frames than their joints"),
+        ((11, 3, 2), [0, 4, 11], "clips whose pixels have other bodies or frames"),
+        ((11, 3, 3), [0, 4, 10, 11], r"pixels float32 of shape \[3, 3\], layout three wants float32 of \[3, 2\]"),
+        ((11, 4, 2), [0, 4, 10, 11], r"pixels float32 of shape \[4, 2\], layout three wants float32 of \[3, 2\]"),
+    ],
+)
+def test_pixels_that_do_not_fit_the_joints_are_refused(values: tuple, offsets: list[int], message: str):
+    with pytest.raises(ValueError, match=message):
+        replace(small(), pixels=Ragged(np.zeros(values, np.float32), np.array(offsets)))
+    with pytest.raises(ValueError, match="pixels float64 of shape"):
+        replace(small(), pixels=Ragged(np.zeros((11, 3, 2)), small().joints.offsets))
 
 
 def test_rows_of_a_split_and_an_unknown_split_with_the_known_ones():
