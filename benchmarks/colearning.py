@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mmcl.cache.merge import merge
 from mmcl.cache.recipe import Recipe
 from mmcl.cache.skeletons import TRAIN, read_skeletons
-from mmcl.cache.store import create_cache, merge, open_cache, write_part
+from mmcl.cache.store import create_cache, open_cache, write_part
 from mmcl.trainer.config import read_config, shipped_config
 from mmcl.trainer.samples import choose_cache
 

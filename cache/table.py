@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +18,9 @@ import h5py
 import numpy as np
 
 from .files import write_atomic
+from .mapped import Attributes, Column, Columns, Ragged, map_table
 
-
-@dataclass(frozen=True)
-class Ragged:
-    """Rows of different lengths: row i is values[offsets[i]:offsets[i + 1]]."""
-
-    values: np.ndarray
-    offsets: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        return self.values[self.offsets[row] : self.offsets[row + 1]]
-
-    @staticmethod
-    def of(rows: Sequence[np.ndarray]) -> Ragged:
-        """Rows laid end to end; they agree in dtype and in every axis but the first."""
-        lengths = [len(row) for row in rows]
-        return Ragged(np.concatenate(list(rows)), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-
-
-Column = np.ndarray | Ragged
-Columns = Mapping[str, Column]
-Attributes = Mapping[str, str | int]
+BLOCK = 512  # rows copied at a time
 
 
 def write_table(path: Path, columns: Columns, attributes: Attributes) -> None:
@@ -61,37 +38,51 @@ def write_table(path: Path, columns: Columns, attributes: Attributes) -> None:
     write_atomic(path, fill)
 
 
-def read_table(path: Path) -> tuple[dict[str, Column], dict[str, str | int]]:
-    """All columns, memory-mapped, without their checksums, and the attributes; OSError where it is no such file."""
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            columns = {name: _map_column(path, file, name) for name in map(str, file) if name != "crc"}
-            return columns, {k: v.item() if isinstance(v, np.generic) else v for k, v in file.attrs.items()}
-    except OSError as error:
-        if not path.exists():
-            raise
-        raise OSError(f"{path}: not a readable HDF5 file ({error}); delete it and make it again") from error
+def read_table(path: Path, only: Sequence[str] | None = None) -> tuple[dict[str, Column], dict[str, str | int]]:
+    """All columns, memory-mapped, without their checksums, and the attributes, or `only` those; OSError if unreadable.
+
+    Reading an attribute takes as long as mapping half a column.
+    """
+    return map_table(path, skip=("crc",), only=only)
 
 
 def checksums(columns: Columns) -> np.ndarray:
     """CRC-32 of each row over all columns in the order of their names, uint32 [rows]."""
     arrays = [columns[name] for name in sorted(columns)]
-    crc = np.zeros(len(arrays[0]), np.uint32)
+    return np.array([_checksum(arrays, row) for row in range(len(arrays[0]))], np.uint32)
+
+
+def _checksum(arrays: Sequence[Column], row: int) -> int:
+    crc = 0
     for array in arrays:
-        for row in range(len(crc)):
-            crc[row] = zlib.crc32(np.ascontiguousarray(array[row]).tobytes(), int(crc[row]))
+        crc = zlib.crc32(array[row].tobytes(), crc)
     return crc
 
 
 def stored_checksums(path: Path) -> np.ndarray:
     """The checksums that were written with the rows, uint32 [rows]."""
-    with h5py.File(path, "r", locking=False) as file:
-        return _dataset(file, "crc")[:]
+    return _crc(path, map_table(path, only=())[0])
 
 
 def damaged_rows(path: Path) -> list[int]:
     """The rows whose checksum no longer fits their contents."""
-    return np.flatnonzero(checksums(read_table(path)[0]) != stored_checksums(path)).tolist()
+    columns, _ = map_table(path, only=())
+    arrays = [columns[name] for name in sorted(columns) if name != "crc"]
+    return [row for row, crc in enumerate(_crc(path, columns).tolist()) if not _is_whole(arrays, row, crc)]
+
+
+def _is_whole(arrays: Sequence[Column], row: int, crc: int) -> bool:
+    try:
+        return _checksum(arrays, row) == crc
+    except ValueError:  # its offsets lead out of the values
+        return False
+
+
+def _crc(path: Path, columns: Columns) -> np.ndarray:
+    crc = columns.get("crc")
+    if not isinstance(crc, np.ndarray) or crc.dtype != np.uint32 or crc.ndim != 1:
+        raise OSError(f"{path}: no checksum a row; delete it and make it again")
+    return crc
 
 
 def concatenate(path: Path, sources: Sequence[Path], keep: Sequence[np.ndarray], attributes: Attributes) -> None:
@@ -101,60 +92,57 @@ def concatenate(path: Path, sources: Sequence[Path], keep: Sequence[np.ndarray],
     """
 
     def fill(aside: Path) -> None:
-        with _create(aside, attributes) as out:
-            for name in _agreed_columns(sources):
-                _concatenate_column(out, name, partial(_kept, sources, keep, name))
+        with _create(aside, attributes) as file:
+            targets, filled = _targets(file, sources, keep), Counter[str]()
+            for source, rows in zip(sources, keep, strict=True):
+                for name, column in map_table(source, only=())[0].items():
+                    for block in _blocks(column, rows):
+                        targets[name][filled[name] : filled[name] + len(block)] = block
+                        filled[name] += len(block)
 
     write_atomic(path, fill)
 
 
-def _concatenate_column(out: h5py.File, name: str, pieces: Callable[[], Iterator[Column]]) -> None:
-    """Two passes over the sources: one to know the sizes, one to copy; one source is open at a time."""
-    if not isinstance(next(pieces()), Ragged):
-        _write_pieces(out, name, lambda: (np.asarray(piece) for piece in pieces()))
-        return
-    lengths = np.concatenate([np.diff(piece.offsets) for piece in pieces() if isinstance(piece, Ragged)])
-    _write_pieces(out, f"{name}/values", lambda: (piece.values for piece in pieces() if isinstance(piece, Ragged)))
-    out[f"{name}/offsets"] = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-
-
-def _write_pieces(out: h5py.File, name: str, pieces: Callable[[], Iterator[np.ndarray]]) -> None:
-    dtype = np.result_type(*{piece.dtype for piece in pieces()})
-    shape = (sum(len(piece) for piece in pieces()), *next(pieces()).shape[1:])
-    target = out.create_dataset(name, shape, dtype)
-    start = 0
-    for piece in pieces():
-        target[start : start + len(piece)] = piece
-        start += len(piece)
-
-
-def _kept(sources: Sequence[Path], keep: Sequence[np.ndarray], name: str) -> Iterator[Column]:
+def _targets(file: h5py.File, sources: Sequence[Path], keep: Sequence[np.ndarray]) -> dict[str, h5py.Dataset]:
+    """The data set that each column's values go to, of its final size; the offsets of ragged ones are written."""
+    wanted: dict[str, Column] = {}
+    dtypes, lengths = dict[str, np.dtype](), defaultdict[str, list[np.ndarray]](list)
     for source, rows in zip(sources, keep, strict=True):
-        with h5py.File(source, "r", locking=False) as file:
-            column = _map_column(source, file, name)
-        whole = len(rows) == len(column)
-        if isinstance(column, Ragged):
-            yield column if whole else Ragged.of([column[row] for row in rows])
-        else:
-            yield column if whole else column[rows]
+        columns = map_table(source, only=())[0]
+        wanted = wanted or columns
+        if (found := _kinds(columns)) != _kinds(wanted):
+            raise ValueError(f"{source}: its columns {found} differ from {_kinds(wanted)} in {sources[0]}")
+        for name, column in columns.items():
+            dtypes[name] = np.promote_types(dtypes.get(name, _array(column).dtype), _array(column).dtype)
+            lengths[name].append(column.lengths[rows] if isinstance(column, Ragged) else np.ones_like(rows))
+    targets = dict[str, h5py.Dataset]()
+    for name, column in wanted.items():
+        each, ragged = np.concatenate(lengths[name]), isinstance(column, Ragged)
+        if ragged:
+            file[f"{name}/offsets"] = _offsets(each)
+        shape = (int(each.sum()), *_array(column).shape[1:])
+        targets[name] = file.create_dataset(f"{name}/values" if ragged else name, shape, dtypes[name])
+    return targets
 
 
-def _agreed_columns(sources: Sequence[Path]) -> list[str]:
-    first: dict[str, tuple[object, ...]] = {}
-    for source in sources:
-        with h5py.File(source, "r", locking=False) as file:
-            shapes = {name: _kind(file, name) for name in map(str, file)}
-        first = first or shapes
-        if shapes != first:
-            raise ValueError(f"{source}: its columns {shapes} differ from {first} in {sources[0]}")
-    return list(first)
+def _array(column: Column) -> np.ndarray:
+    return column.values if isinstance(column, Ragged) else column
 
 
-def _kind(file: h5py.File, name: str) -> tuple[object, ...]:
-    ragged = isinstance(file[name], h5py.Group)
-    values = _dataset(file, f"{name}/values" if ragged else name)
-    text = values.dtype.kind == "S"  # fixed-width text may be wider in one part than in another
-    return ragged, "text" if text else str(values.dtype), values.shape[1:]
+def _kinds(columns: Columns) -> dict[str, tuple[object, ...]]:
+    """What two tables must agree in; fixed-width text may be wider in one than in another."""
+    kinds = {name: (isinstance(column, Ragged), _array(column)) for name, column in columns.items()}
+    return {
+        name: (ragged, "text" if array.dtype.kind == "S" else str(array.dtype), array.shape[1:])
+        for name, (ragged, array) in kinds.items()
+    }
+
+
+def _blocks(column: Column, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """The values of some rows, a few hundred rows at a time."""
+    for start in range(0, len(rows), BLOCK):
+        block = rows[start : start + BLOCK]
+        yield np.concatenate([column[row] for row in block]) if isinstance(column, Ragged) else column[block]
 
 
 class _Steady(io.FileIO):
@@ -185,40 +173,30 @@ def _create(path: Path, attributes: Attributes) -> Iterator[h5py.File]:
     """A new HDF5 file; the first error in writing it is raised when it is closed."""
     with _Steady(path, "w+") as disk:
         try:
-            with h5py.File(disk, "w", libver=("earliest", "v110")) as file:
-                file.attrs.update(attributes)
+            with h5py.File(disk, "w", libver=("v110", "v110")) as file:
+                for name, value in attributes.items():
+                    _write_attribute(file, name, value)
                 yield file
         finally:
             if disk.failed:
                 raise disk.failed
 
 
+def _write_attribute(file: h5py.File, name: str, value: str | int) -> None:
+    """A number, or text of fixed length; h5py's own choice would be of variable length."""
+    if isinstance(value, str):
+        text = value.encode()
+        file.attrs.create(name, text, dtype=h5py.string_dtype("utf-8", max(len(text), 1)))
+    else:
+        file.attrs[name] = value
+
+
 def _write_column(file: h5py.File, name: str, column: Column) -> None:
     if isinstance(column, Ragged):
-        file[f"{name}/values"], file[f"{name}/offsets"] = column.values, column.offsets
+        file[f"{name}/values"], file[f"{name}/offsets"] = column.values, _offsets(column.lengths)
     else:
         file[name] = column
 
 
-def _map_column(path: Path, file: h5py.File, name: str) -> Column:
-    if isinstance(file[name], h5py.Group):
-        return Ragged(_map(path, _dataset(file, f"{name}/values")), _dataset(file, f"{name}/offsets")[:])
-    return _map(path, _dataset(file, name))
-
-
-def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    found = file[name]
-    if not isinstance(found, h5py.Dataset):
-        raise ValueError(f"{file.filename}: {name} is a {type(found).__name__}, wanted a dataset; make the file again")
-    return found
-
-
-def _map(path: Path, dataset: h5py.Dataset) -> np.ndarray:
-    if dataset.dtype.kind not in "biufS":  # anything else would make pointers of a stranger's bytes
-        raise OSError(f"{path}: column {dataset.name} is of type {dataset.dtype}, not numbers or fixed text")
-    if dataset.is_virtual or dataset.external:
-        raise OSError(f"{path}: column {dataset.name} lies in another file, which is not followed")
-    offset = dataset.id.get_offset()
-    if offset is None:  # no rows were written, or the layout is not contiguous
-        return dataset[:]
-    return np.memmap(path, dataset.dtype, "r", offset=offset, shape=dataset.shape)
+def _offsets(lengths: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -15,26 +15,36 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..cache.table import Columns
+from .person import image_layout
 from .prompts import PROMPTS, Prompt
-
-Columns = dict[str, np.ndarray]  # one array per column, first axis = rows
 
 
 class Encoder(Protocol):
-    """Turns person images into columns; an RGB network and a language model differ in nothing else."""
+    """Turns person images into columns; an RGB network and a language model differ in nothing else.
+
+    An image is uint8 RGB: [H, W, 3] for the layouts strip and single, [N, H, W, 3] for frames-N.
+    """
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Everything that changes the numbers, as JSON values; no library versions, batch size or device."""
+        """Everything that changes the numbers, as JSON values; no library versions, batch size or device.
+
+        Known before any weights are loaded, so that a cache that is complete is recognised without them.
+        """
         ...
 
     @property
     def layout(self) -> str:
-        """The person-image layout it needs: "strip"."""
+        """The person-image layout it needs: "strip", "single" or "frames-N", N frames in time order."""
         ...
 
-    def encode(self, images: Sequence[np.ndarray], /) -> Columns:
-        """A row for each uint8 RGB image [H, W, 3], computed as one batch."""
+    def prepare(self, images: Sequence[np.ndarray], /) -> Any:
+        """What `encode` takes for one batch of images: the work that the CPU does, in a thread beside the device."""
+        ...
+
+    def encode(self, prepared: Any, /) -> Columns:
+        """An array for each column, with a row for each image; called in the main thread alone."""
         ...
 
 
@@ -46,6 +56,7 @@ class Loader(Protocol):
 
 def load_rgb(model: str, /, *, device: str, prompts: Sequence[Prompt] = ()) -> list[Encoder]:
     """One encoder with a feature per image; it asks nothing, so `prompts` is not looked at."""
+    device = _one_device(device)
     if _is_custom(model):
         return [load_custom(model, device=device)]
     from .rgb import load
@@ -73,7 +84,8 @@ class CustomEncoder:
 
     settings: Mapping[str, Any]
     layout: str
-    encode: Callable[[Sequence[np.ndarray]], Columns]
+    prepare: Callable[[Sequence[np.ndarray]], Any]
+    encode: Callable[[Any], Columns]
 
 
 def load_custom(spec: str, *, device: str, prompt: Prompt | None = None) -> CustomEncoder:
@@ -89,7 +101,18 @@ def load_custom(spec: str, *, device: str, prompt: Prompt | None = None) -> Cust
         raise ValueError(f"{spec}: called with {', '.join(['device', *asked])}, it failed: {error}") from error
     settings = _checked(spec, encoder)
     known = {"model": spec} | ({} if prompt is None else prompt.settings)
-    return CustomEncoder(known | settings | {"source": _source(made)}, encoder.layout, encoder.encode)
+    prepare = getattr(encoder, "prepare", list)  # without one, encode gets the images
+    return CustomEncoder(known | settings | {"source": _source(made)}, encoder.layout, prepare, encoder.encode)
+
+
+def _one_device(device: str) -> str:
+    """What "auto" means to a network that is never larger than one device."""
+    if device != "auto":
+        return device
+    import torch
+
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return "cpu" if found is None else found.type
 
 
 def _is_custom(model: str) -> bool:
@@ -119,12 +142,18 @@ def _working_folder_importable() -> Iterator[None]:
 
 
 def _checked(spec: str, encoder: Any) -> dict[str, Any]:
-    """The settings of an encoder that has all three members; ValueError naming those it has not."""
+    """The settings of an encoder that has all its members; ValueError naming those that are missing or wrong."""
     wanted = {"settings": Mapping, "layout": str, "encode": Callable}
+    if hasattr(encoder, "prepare"):
+        wanted["prepare"] = Callable
     missing = [name for name, kind in wanted.items() if not isinstance(getattr(encoder, name, None), kind)]
     if missing:
-        wants = "settings (a mapping), layout (a str) and encode(images)"
+        wants = "settings (a mapping), layout (a str), encode(prepared) and perhaps prepare(images)"
         raise ValueError(f"{spec}: an encoder has {wants}; look at its {', '.join(missing)}")
+    try:
+        image_layout(encoder.layout)
+    except ValueError as error:
+        raise ValueError(f"{spec}: {error}") from error
     try:
         json.dumps(settings := dict(encoder.settings), allow_nan=False)
     except (TypeError, ValueError) as error:

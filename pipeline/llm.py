@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import (
-    AutoModelForImageTextToText,
-    AutoModelForVisualQuestionAnswering,
-    AutoProcessor,
-    AutoTokenizer,
-)
-from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+from transformers import AutoModelForImageTextToText, AutoModelForVisualQuestionAnswering
 
-from .checkpoint import Checkpoint, find_checkpoint, pictures, quiet
-from .encoder import Columns
+from ..cache.table import Columns
+from .checkpoint import Checkpoint, find_checkpoint, quiet
+from .families import KNOWN_NOT_TO_WORK
+from .processor import ask, load_processor
 from .prompts import Prompt
 
 VERSION = 1  # raised when the numbers of this file change
@@ -34,7 +30,7 @@ AUTO_CLASSES = {"BlipForQuestionAnswering": AutoModelForVisualQuestionAnswering}
 class Answers(NamedTuple):
     """One greedy generation: L steps, those of a row that come before its end token being live."""
 
-    states: Tensor  # [N, L, D] float32, the last layer's state under each next-token decision
+    states: Tensor  # [N, L, D] float32, what enters the output layer for each next-token decision
     ids: Tensor  # [N, L]
     live: Tensor  # [N, L] bool
     logits: Tensor  # [N, V] float32, of the first step
@@ -42,80 +38,85 @@ class Answers(NamedTuple):
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A loaded model with its processor, shared by the encoders of all its prompts."""
+    """A model with its processor, shared by the encoders of all its prompts; its weights are loaded when first used."""
 
-    model: Any
+    checkpoint: Checkpoint
+    device: str
+    dtype: torch.dtype
     processor: Any
     settings: Mapping[str, Any]
 
+    @cached_property
+    def model(self) -> Any:
+        network, _ = self.checkpoint.load(auto_class(self.checkpoint), self.dtype, self.device, exact=True)
+        return network
+
+    def prepare(self, images: Sequence[np.ndarray], text: str) -> Any:
+        """The model's inputs that put `text` to each image, on the CPU; pinned where they go to a GPU."""
+        with quiet():
+            inputs = ask(self.processor, images, text).to(self.dtype)
+        if self.device != "cpu" and torch.cuda.is_available():
+            inputs.update({name: part.pin_memory() for name, part in inputs.items() if isinstance(part, Tensor)})
+        return inputs
+
     @torch.inference_mode()
-    def answer(self, images: Sequence[np.ndarray], text: str) -> Answers:
-        """Asks `text` of each image."""
+    def answer(self, inputs: Any) -> Answers:
+        """The greedy answers to a prepared batch, all on the device of the model's first weights."""
+        device = self.model.device
         with recorded(self._head()) as states, quiet():
             made = self.model.generate(
-                **self.inputs(images, text),
+                **inputs.to(device, non_blocking=True),
                 max_new_tokens=self.settings["max_new_tokens"],
                 do_sample=False,
                 num_beams=1,
+                disable_compile=True,
                 return_dict_in_generate=True,
                 output_logits=True,
             )
         if len(states) != len(made.logits):
             raise RuntimeError(f"{self.settings['model']}: {len(states)} states for {len(made.logits)} answer tokens")
         ids = made.sequences[:, -len(states) :]
-        ends = torch.isin(ids, torch.tensor(self._end_ids(), dtype=ids.dtype, device=ids.device))
+        ends = torch.isin(ids, torch.tensor(self._end_ids, dtype=ids.dtype, device=ids.device))
         found = Answers(torch.stack(states, 1).float(), ids, ends.cumsum(1) == 0, made.logits[0].float())
-        return Answers(*(part[: len(images)] for part in found))
+        return Answers(*(part.to(device) for part in found))
 
-    def inputs(self, images: Sequence[np.ndarray], text: str) -> Any:
-        """The model's inputs: through the chat template where there is one, else the text as it is."""
-        shown = pictures(images)
-        template = getattr(self.processor, "chat_template", None) or self.processor.tokenizer.chat_template
-        if template is None:
-            made = self.processor(images=shown, text=[text] * len(shown), padding=True, return_tensors="pt")
-        else:
-            made = self._chat(template, shown, text)
-        return made.to(self.model.device, self.model.dtype)
-
-    def _chat(self, template: str, shown: Sequence[Any], text: str) -> Any:
-        asked = {"type": "text", "text": text}
-        chats = [[{"role": "user", "content": [{"type": "image", "image": one}, asked]}] for one in shown]
-        return self.processor.apply_chat_template(
-            chats,
-            chat_template=template,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            padding=True,
-        )
-
-    def spellings(self, word: str) -> list[int]:
-        """The tokens that alone say `word`: in any case, with or without a leading space."""
-        cased = {word, word.lower(), word.capitalize(), word.upper()}
+    def tokens(self, words: Sequence[str]) -> list[int]:
+        """The tokens that alone say one of `words`: in any case, with or without a leading space."""
+        cased = {form for word in words for form in (word, word.lower(), word.capitalize(), word.upper())}
         tokenizer = self.processor.tokenizer
-        spelt = [tokenizer(space + w, add_special_tokens=False)["input_ids"] for w in cased for space in ("", " ")]
+        spelt = [
+            tokenizer(space + form, add_special_tokens=False)["input_ids"] for form in cased for space in ("", " ")
+        ]
         found = {ids[0] for ids in spelt if len(ids) == 1} - {tokenizer.unk_token_id}
         if not found:
-            raise ValueError(f"{self.settings['model']}: no single token says {word!r}, so it cannot be a candidate")
+            said = " or ".join(map(repr, words))
+            raise ValueError(f"{self.settings['model']}: no single token says {said}, so it cannot be a candidate")
         return sorted(found)
 
-    def _head(self) -> nn.Module:
-        return getattr(self.model, "text_decoder", self.model).get_output_embeddings()
+    @property
+    def _is_blip(self) -> bool:
+        return hasattr(self.model, "text_decoder")
 
+    def _head(self) -> nn.Module:
+        return (self.model.text_decoder if self._is_blip else self.model).get_output_embeddings()
+
+    @cached_property
     def _end_ids(self) -> list[int]:
-        """What ends an answer: BLIP hands its decoder the separator, the others say it in their generation config."""
-        if type(self.model).__name__ in AUTO_CLASSES:
-            return [self.model.config.text_config.sep_token_id]
-        ends = self.model.generation_config.eos_token_id
-        return ends if isinstance(ends, list) else [] if ends is None else [ends]
+        """What ends an answer: BLIP hands its decoder the separator; elsewhere it is in the generation config.
+
+        BLIP-2 leaves the generation to its language model, which has a generation config of its own.
+        """
+        said = [getattr(part, "generation_config", None) for part in self.model.modules()]
+        ends = {end for one in said if one and one.eos_token_id is not None for end in np.atleast_1d(one.eos_token_id)}
+        return sorted(ends | ({self.model.config.text_config.sep_token_id} if self._is_blip else set()))
 
 
 @dataclass(frozen=True)
 class TextEncoder:
     """One question put to one model.
 
-    Columns: prompt_feature [N, D], under the first decision; answer_feature [N, D], mean over the live answer steps;
+    Columns: prompt_feature [N, D], what enters the output layer under the first decision: the last layer's state, which
+    T5 with tied embeddings scales by D^-0.5; answer_feature [N, D], its mean over the live answer steps;
     answer_ids [N, L] int32, -1 after the end; answer_text, UTF-8 cut to 256 bytes; and with candidates, all from the
     first step, probabilities [N, C], which sum to one, and mass [N], the model's total belief in the candidates.
     """
@@ -124,10 +125,16 @@ class TextEncoder:
     prompt: Prompt
     candidates: Sequence[Sequence[int]]  # each candidate's tokens
     settings: Mapping[str, Any]
-    layout: str = "strip"
 
-    def encode(self, images: Sequence[np.ndarray], /) -> Columns:
-        answers = self.llm.answer(images, self.prompt.text)
+    @property
+    def layout(self) -> str:
+        return self.prompt.layout
+
+    def prepare(self, images: Sequence[np.ndarray], /) -> Any:
+        return self.llm.prepare(images, self.prompt.text)
+
+    def encode(self, prepared: Any, /) -> Columns:
+        answers = self.llm.answer(prepared)
         floats = {"prompt_feature": answers.states[:, 0], "answer_feature": mean_state(answers)}
         if self.candidates:
             floats["probabilities"], floats["mass"] = weigh(answers.logits, self.candidates)
@@ -140,68 +147,42 @@ class TextEncoder:
 
 
 def load(model: str, device: str, prompts: Sequence[Prompt]) -> list[TextEncoder]:
-    """An encoder per prompt on one loaded model, in float32 on the CPU and bfloat16 on a GPU."""
-    llm = load_language_model(find_checkpoint(model), device)
-    return [_ask(llm, prompt) for prompt in prompts]
+    """An encoder per prompt on one model, in float32 on the CPU and bfloat16 elsewhere."""
+    llm = open_language_model(find_checkpoint(model), device)
+    return [put(prompt, llm) for prompt in prompts]
 
 
-def _ask(llm: LanguageModel, prompt: Prompt) -> TextEncoder:
-    candidates = [llm.spellings(word) for word in prompt.candidates]
-    return TextEncoder(llm, prompt, candidates, {**llm.settings, **prompt.settings})
-
-
-def load_language_model(checkpoint: Checkpoint, device: str, max_new_tokens: int = MAX_NEW_TOKENS) -> LanguageModel:
-    dtype = torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32
-    auto = AUTO_CLASSES.get(checkpoint.architecture, AutoModelForImageTextToText)
-    network, _ = checkpoint.load(auto, dtype, device, exact=True)
-    processor = load_processor(checkpoint)
+def open_language_model(checkpoint: Checkpoint, device: str, max_new_tokens: int = MAX_NEW_TOKENS) -> LanguageModel:
+    """The model without its weights; ValueError where they cannot fit."""
+    if reason := dict(KNOWN_NOT_TO_WORK).get(checkpoint.config.model_type):
+        raise ValueError(f"{checkpoint.source}: {checkpoint.config.model_type} is known not to work: {reason}")
+    checkpoint.check_class(auto_class(checkpoint))
+    processor, dtype = load_processor(checkpoint), dtype_on(device)
     settings = {
-        **checkpoint.account(network, processor.image_processor),
+        **checkpoint.account(checkpoint.class_name(auto_class(checkpoint)), processor.image_processor),
         "version": VERSION,
         "max_new_tokens": max_new_tokens,
         "dtype": str(dtype).removeprefix("torch."),
     }
-    return LanguageModel(network, processor, settings)
+    return LanguageModel(checkpoint, device, dtype, processor, settings)
 
 
-def load_processor(checkpoint: Checkpoint) -> Any:
-    """The checkpoint's processor, padding on the left as generation needs it; no videos without torchvision."""
-    with quiet(), checkpoint.explained("has no processor"):
-        try:
-            processor = AutoProcessor.from_pretrained(checkpoint.source, **checkpoint.pinned)
-        except (ImportError, ValueError) as error:
-            if "torchvision" not in str(error).lower():
-                raise
-            processor = _processor_without_videos(checkpoint)
-    processor.image_processor = checkpoint.image_processor()
-    processor.tokenizer.padding_side = "left"
-    processor.tokenizer.pad_token = processor.tokenizer.pad_token or processor.tokenizer.eos_token
-    return processor
+def put(prompt: Prompt, llm: LanguageModel) -> TextEncoder:
+    """The prompt put to the model; ValueError where no single token says a candidate, or one token says two."""
+    candidates = [llm.tokens(words) for words in prompt.said]
+    said = [token for tokens in candidates for token in tokens]
+    if len(set(said)) != len(said):
+        raise ValueError(f"{llm.settings['model']}: one token says two of {', '.join(prompt.candidates)}")
+    return TextEncoder(llm, prompt, candidates, {**llm.settings, **prompt.settings})
 
 
-class _NoVideos:
-    """Stands in for a video processor, which transformers has for torchvision only."""
-
-    model_input_names: Sequence[str] = ()
-
-    def __getattr__(self, name: str) -> None:
-        if name.startswith("__"):
-            raise AttributeError(name)
+def auto_class(checkpoint: Checkpoint) -> Any:
+    return AUTO_CLASSES.get(checkpoint.architecture, AutoModelForImageTextToText)
 
 
-def _processor_without_videos(checkpoint: Checkpoint) -> Any:
-    base: Any = PROCESSOR_MAPPING[type(checkpoint.config)]
-    accepting = {"check_argument_for_proper_class": lambda self, name, value: type(value), "__init__": base.__init__}
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint.source, **checkpoint.pinned)
-    parts = {
-        "image_processor": checkpoint.image_processor(),
-        "tokenizer": tokenizer,
-        "video_processor": _NoVideos(),
-    }
-    said, _ = base.get_processor_dict(checkpoint.source, **checkpoint.pinned)
-    options = {k: v for k, v in said.items() if k in inspect.signature(base.__init__).parameters and k not in parts}
-    relaxed = type(base.__name__, (base,), accepting | {"__module__": base.__module__})
-    return relaxed(*[parts[name] for name in base.get_attributes()], **options)
+def dtype_on(device: str) -> torch.dtype:
+    cpu = not torch.accelerator.is_available() if device == "auto" else torch.device(device).type == "cpu"
+    return torch.float32 if cpu else torch.bfloat16
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from ..cache.skeletons import Skeletons, read_skeletons
+from ..cache.store import find_caches
 from .clock import Clock
 from .decoder import Decoders
 from .encoder import ENCODERS, Encoder
@@ -70,6 +71,8 @@ def plan(request: Request, decoders: Decoders, bars: Bars, stop: Stop) -> Plan:
         retry=request.retry_failed,
         accept_versions=request.accept_versions,
     )
+    if request.videos is None and not find_caches(request.data, "person-images"):
+        raise ValueError(f"{request.data}: no person images are there yet; give --videos, and they are made")
     made = Plan(clips, Clock(), stop, decoders)
     encoders = _encoders(request)
     wanted = {encoder.layout: str(encoder.settings["model"]) for _, encoder in encoders} or {"strip": "this command"}

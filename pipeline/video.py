@@ -1,13 +1,14 @@
-"""A few frames of one video by one exact sequential pass, under a deadline."""
+"""A few frames of one video, or of one folder of images, by one exact sequential pass; and where the videos are."""
 
 from __future__ import annotations
 
 import os
-import time
+import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # a broken clip is a row in the cache, not noise on the terminal
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -18,27 +19,32 @@ import numpy as np
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv")
-ENDINGS = (
-    "",
-    "_rgb",
-    "_color",
-    "_depth",
-)  # what data sets put behind the sample's name; the commonest counts
-DEADLINE = 120.0  # seconds for one clip
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+ENDINGS = ("", "_rgb", "_color", "_depth")  # what data sets put behind the sample's name; the commonest counts
+COLOURED = ("rgb", "color")  # the pictures wanted of a folder that mixes kinds: frame_1_rgb.jpg, frame_1_depth.png
+
+Alive = Callable[[], None]
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames uint8 RGB [n, H, W, 3], their numbers in the video [n], and how many frames the video really has."""
+    """Frames uint8 RGB [n, H, W, 3], their numbers in the video [n], and how many frames the video really has.
+
+    `claimed` is the number in the video's header, 0 where it says none or nonsense: another one tells of damage.
+    """
 
     frames: np.ndarray
     index: np.ndarray
     total: int
+    claimed: int
 
 
 @dataclass(frozen=True)
 class Videos:
-    """The videos found for the samples: by name, and the pattern they share, such as "{name}_depth"."""
+    """The videos found for the samples: by name, and the pattern they share, such as "{name}_depth".
+
+    A path is a file, or a folder whose images are the frames.
+    """
 
     paths: dict[str, Path]
     pattern: str
@@ -51,31 +57,33 @@ def find_videos(folder: Path, names: Sequence[str]) -> Videos:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder of videos")
-    found: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES:
-            found[path.stem].append(path)
+    found = _videos_by_name(folder, {name + ending for name in names for ending in ENDINGS})
     ending = max(ENDINGS, key=lambda ending: sum(name + ending in found for name in names))
     paths = {name: found[name + ending] for name in names if name + ending in found}
     if paths:
         return Videos(_single(paths), f"{{name}}{ending}")
-    raise ValueError(f"{folder}: no video of any of {len(names)} samples; {_what_was_looked_for(names, list(found))}")
+    raise ValueError(f"{folder}: no video of any of {len(names)} samples; {_what_was_looked_for(names, sorted(found))}")
 
 
-def read_clip(path: Path, count: int, deadline: float = DEADLINE) -> Clip:
-    """`count` frames at the centres of as many equal parts of the video, in time order.
+def size_of(path: Path) -> int:
+    """Bytes of a video's file, or of all frames in a folder; OSError or ValueError where there is none."""
+    return sum(file.stat().st_size for file in (frame_files(path) if path.is_dir() else [path]))
 
-    The header's frame count is only a guess: where it lies, the video is read again with the true one. Raises
-    ValueError for what can't be decoded, TimeoutError past the deadline (seconds).
+
+def read_clip(path: Path, counts: Sequence[int], alive: Alive = lambda: None) -> list[Clip]:
+    """For each count that many frames, at the centres of as many equal parts of the video, in time order.
+
+    All come from one pass over the video, unless its header lies about the number of frames: then it is read again
+    with the true one. `alive` is called at every frame passed. Raises OSError for a file that can't be opened and
+    ValueError for what can't be decoded.
     """
-    until = time.monotonic() + deadline
-    frames, total = _decode(path, None, count, until)
-    wanted = bin_centres(total, count)
-    if any(number not in frames for number in wanted):
-        frames, again = _decode(path, total, count, until)
-        if again != total or any(number not in frames for number in wanted):
-            raise ValueError(f"undecodable: frames {sorted(set(wanted) - set(frames))} of {total} can't be decoded")
-    return Clip(np.stack([frames[number] for number in wanted]), np.array(wanted), total)
+    read = _read_folder if path.is_dir() else _read_video
+    frames, total, claimed = read(path, counts, alive)
+    if len({frame.shape for frame in frames.values()}) > 1:
+        sizes = sorted({f"{frame.shape[1]}x{frame.shape[0]}" for frame in frames.values()})
+        raise ValueError(f"undecodable: frames of different sizes ({', '.join(sizes)}); those of a clip have one")
+    indices = [bin_centres(total, count) for count in counts]
+    return [Clip(np.stack([frames[i] for i in index]), np.array(index), total, claimed) for index in indices]
 
 
 def bin_centres(total: int, count: int) -> list[int]:
@@ -83,20 +91,86 @@ def bin_centres(total: int, count: int) -> list[int]:
     return [min(int((i + 0.5) * total / count), total - 1) for i in range(count)]
 
 
-def _decode(path: Path, total: int | None, count: int, until: float) -> tuple[dict[int, np.ndarray], int]:
-    """The wanted frames by number, and the number of frames that were really there."""
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+def frame_files(folder: Path) -> list[Path]:
+    """The frames of a folder of images in the order of their numbers; of several kinds of pictures the coloured one.
+
+    Raises ValueError where there are none, or kinds between which the names don't decide.
+    """
+    kinds = defaultdict[str, list[str]](list)
+    for name in os.listdir(folder):  # noqa: PTH208 - a Path a frame costs more than all the rest
+        if _is(name, (*IMAGES, *SUFFIXES)):
+            kinds[re.sub("[0-9]+", "#", name.lower())].append(name)
+    names = sorted(_of_one_kind(folder, kinds), key=lambda name: (_numbers(name), name))
+    return [folder / name for name in names]
+
+
+def _of_one_kind(folder: Path, kinds: Mapping[str, list[str]]) -> list[str]:
+    if not kinds:
+        raise ValueError(f"unreadable: no images in the folder {folder.name}")
+    for fitting in (list(kinds), *([kind for kind in kinds if word in kind] for word in COLOURED)):
+        if len(fitting) == 1:
+            return kinds[fitting[0]]
+    examples = sorted(min(names) for names in kinds.values())
+    raise ValueError(
+        f"unreadable: {folder.name} has pictures of {len(kinds)} kinds ({', '.join(examples[:4])}) and nothing tells "
+        f"which are the frames; leave those alone in it, or call them {' or '.join(COLOURED)}"
+    )
+
+
+def _numbers(name: str) -> list[int]:
+    return [int(digits) for digits in re.findall("[0-9]+", name)]
+
+
+def _wanted(total: int, counts: Sequence[int]) -> set[int]:
+    return {number for count in counts for number in bin_centres(total, count)} if total else set()
+
+
+Decoded = tuple[dict[int, np.ndarray], int, int]  # the wanted frames by number, how many there are, how many claimed
+
+
+def _read_folder(folder: Path, counts: Sequence[int], alive: Alive) -> Decoded:
+    files, frames = frame_files(folder), dict[int, np.ndarray]()
+    for number in sorted(_wanted(len(files), counts)):
+        frames[number] = _image(files[number])
+        alive()
+    return frames, len(files), len(files)
+
+
+def _image(file: Path) -> np.ndarray:
+    content = np.fromfile(file, np.uint8)
+    image = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB) if content.size else None
+    if image is None:
+        raise ValueError(f"undecodable: {file.name} is {'no image' if content.size else 'an empty file'}")
+    return image
+
+
+def _read_video(path: Path, counts: Sequence[int], alive: Alive) -> Decoded:
+    frames, total, claimed = _decode(path, None, counts, alive)
+    wanted = _wanted(total, counts)
+    if not wanted <= frames.keys():
+        frames, again, _ = _decode(path, total, counts, alive)
+        if again != total:
+            raise ValueError(f"undecodable: {total} frames at the first reading, {again} at the second")
+        if not wanted <= frames.keys():
+            raise ValueError(f"undecodable: frames {sorted(wanted - frames.keys())} of {total} can't be decoded")
+    return {number: frames[number] for number in wanted}, total, claimed
+
+
+def _decode(path: Path, total: int | None, counts: Sequence[int], alive: Alive) -> Decoded:
+    name: Any = os.fsencode(path.absolute())  # OpenCV takes bytes, and crashes on a name that is no UTF-8
+    capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     try:
         if not capture.isOpened():
-            raise ValueError(f"unreadable: {'an empty file' if not path.stat().st_size else 'not a video'}")
-        claimed = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if total is None else total
-        wanted = set(bin_centres(claimed, count)) if 0 < claimed < 1 << 31 else set[int]()
-        return _walk(capture, wanted, until)
+            raise ValueError(f"unreadable: {'not a video' if _has_bytes(path) else 'an empty file'}")
+        header = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        claimed = int(header) if 0 < header < 1 << 31 else 0
+        frames, there = _walk(capture, _wanted(claimed if total is None else total, counts), alive)
+        return frames, there, claimed
     finally:
         capture.release()
 
 
-def _walk(capture: cv2.VideoCapture, wanted: set[int], until: float) -> tuple[dict[int, np.ndarray], int]:
+def _walk(capture: cv2.VideoCapture, wanted: set[int], alive: Alive) -> tuple[dict[int, np.ndarray], int]:
     frames, number = dict[int, np.ndarray](), 0
     while capture.grab():
         if number in wanted:
@@ -104,20 +178,57 @@ def _walk(capture: cv2.VideoCapture, wanted: set[int], until: float) -> tuple[di
             if there:
                 frames[number] = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
         number += 1
-        if time.monotonic() > until:
-            raise TimeoutError(f"timeout: stopped at frame {number}")
+        alive()
     if not number:
         raise ValueError("undecodable: no frame could be decoded")
     return frames, number
 
 
-def _single(paths: dict[str, list[Path]]) -> dict[str, Path]:
+def _has_bytes(path: Path) -> bool:
+    with path.open("rb") as file:
+        return bool(file.read(1))
+
+
+def _videos_by_name(folder: Path, wanted: set[str]) -> dict[str, list[str]]:
+    """The video files and folders of images anywhere under `folder`, by name.
+
+    A folder that has a wanted name and an image in it is not walked: a data set's frames are millions.
+    """
+    found = defaultdict[str, list[str]](list)
+    for here, folders, files in os.walk(folder):
+        endings = _endings(here)
+        clips = {n for n in folders if any(n + end in wanted for end in endings) and _holds_images(here, n)}
+        folders[:] = [name for name in folders if name not in clips]
+        videos = [(file[: file.rindex(".")], file) for file in files if _is(file, SUFFIXES)]
+        for stem, entry in (*((name, name) for name in clips), *videos):
+            for ending in endings:
+                found[stem + ending].append(f"{here}/{entry}")
+        if here != str(folder) and any(_is(file, IMAGES) for file in files):
+            found[Path(here).name].append(here)
+    return found
+
+
+def _endings(here: str) -> tuple[str, ...]:
+    """Northwestern-UCLA's clip view_1/a01_s01_e00 is called a01_s01_e00_v01 by its skeletons."""
+    view = re.search("view_([0-9]+)$", here)
+    return ("", f"_v{int(view[1]):02}") if view else ("",)
+
+
+def _holds_images(here: str, name: str) -> bool:
+    with os.scandir(f"{here}/{name}") as entries:
+        return any(_is(entry.name, IMAGES) for entry in entries)
+
+
+def _is(file: str, suffixes: tuple[str, ...]) -> bool:
+    return file.lower().endswith(suffixes) and not file.startswith(".")
+
+
+def _single(paths: dict[str, list[str]]) -> dict[str, Path]:
     for name, fitting in paths.items():
         if len(fitting) > 1:
-            raise ValueError(
-                f"{name}: {len(fitting)} videos of this name ({fitting[0]}, {fitting[1]}); give the folder of one kind"
-            )
-    return {name: fitting[0] for name, fitting in paths.items()}
+            one, two, *_ = sorted(fitting)
+            raise ValueError(f"{name}: {len(fitting)} videos of this name ({one}, {two}); give the folder of one kind")
+    return {name: Path(fitting[0]) for name, fitting in paths.items()}
 
 
 def _what_was_looked_for(names: Sequence[str], found: list[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -48,3 +49,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in TINY:
         build_tiny(name, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def images() -> list[np.ndarray]:
+    """Six pictures of coarse noise, uint8 RGB [48, 48, 3]."""
+    rng = np.random.default_rng(0)
+    return [np.kron(rng.integers(0, 255, (6, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8) for _ in range(6)]

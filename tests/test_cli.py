@@ -96,7 +96,7 @@ def test_a_broken_video_is_a_listed_row_and_a_training_is_told(mmcl, data, raw, 
         (("prepare", "ucla", "."), "no data set 'ucla': did you mean nw-ucla?"),
         (("extract-features", "absent", "--rgb", "none"), "absent/skeletons.h5: no skeleton cache here"),
         (("extract-features", "DATA", "--llm", "x/y", "--prompt", "holding"), "no prompt 'holding': did you mean"),
-        (("extract-features", "DATA", "--rgb", "x/y"), "caches of person images fit; give --videos"),
+        (("extract-features", "DATA", "--rgb", "x/y"), "no person images are there yet; give --videos"),
         (("extract-features", "DATA", "--videos", "absent"), "absent: no such folder of videos"),
         (
             ("train", "DATA", "--rgb", "none", "--text", "none", "--set", "epoch=3"),

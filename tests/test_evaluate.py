@@ -15,9 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
+from mmcl.cache.merge import merge
 from mmcl.cache.recipe import Recipe
 from mmcl.cache.skeletons import TEST, read_skeletons, write_skeletons
-from mmcl.cache.store import create_cache, merge, write_part
+from mmcl.cache.store import create_cache, write_part
 from mmcl.cache.table import Ragged
 from mmcl.trainer.config import Config
 from mmcl.trainer.confusion import draw_confusion

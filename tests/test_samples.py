@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from mmcl.cache.merge import merge
 from mmcl.cache.recipe import Recipe
 from mmcl.cache.skeletons import TEST, TRAIN, Skeletons, read_skeletons
-from mmcl.cache.store import create_cache, merge, write_part
+from mmcl.cache.store import create_cache, write_part
 from mmcl.trainer.config import Config
 from mmcl.trainer.samples import choose_cache, load_features, split_rows
 

@@ -16,9 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mmcl.cache.merge import merge
 from mmcl.cache.recipe import Recipe
 from mmcl.cache.skeletons import TEST, TRAIN, Skeletons, read_skeletons, write_skeletons
-from mmcl.cache.store import create_cache, merge, write_part
+from mmcl.cache.store import create_cache, write_part
 from mmcl.cache.table import Ragged
 from mmcl.pipeline.layouts import KINECT_V2
 from mmcl.trainer.checkpoint import EpochMetrics, State
