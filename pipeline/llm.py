@@ -84,13 +84,12 @@ class LanguageModel:
         """The tokens that alone say one of `words`: in any case, with or without a leading space."""
         cased = {form for word in words for form in (word, word.lower(), word.capitalize(), word.upper())}
         tokenizer = self.processor.tokenizer
-        spelt = [
-            tokenizer(space + form, add_special_tokens=False)["input_ids"] for form in cased for space in ("", " ")
-        ]
-        found = {ids[0] for ids in spelt if len(ids) == 1} - {tokenizer.unk_token_id}
+        spelt = [space + form for form in cased for space in ("", " ")]
+        said = [tokenizer(form, add_special_tokens=False)["input_ids"] for form in spelt]
+        found = {ids[0] for ids in said if len(ids) == 1} - {tokenizer.unk_token_id}
         if not found:
-            said = " or ".join(map(repr, words))
-            raise ValueError(f"{self.settings['model']}: no single token says {said}, so it cannot be a candidate")
+            wanted = " or ".join(map(repr, words))
+            raise ValueError(f"{self.settings['model']}: no single token says {wanted}, so it cannot be a candidate")
         return sorted(found)
 
     @property
@@ -116,9 +115,9 @@ class TextEncoder:
     """One question put to one model.
 
     Columns: prompt_feature [N, D], what enters the output layer under the first decision: the last layer's state, which
-    T5 with tied embeddings scales by D^-0.5; answer_feature [N, D], its mean over the live answer steps;
-    answer_ids [N, L] int32, -1 after the end; answer_text, UTF-8 cut to 256 bytes; and with candidates, all from the
-    first step, probabilities [N, C], which sum to one, and mass [N], the model's total belief in the candidates.
+    BLIP's head transforms and T5 with tied embeddings scales by D^-0.5; answer_feature [N, D], its mean over the live
+    answer steps; answer_ids [N, L] int32, -1 after the end; answer_text, UTF-8 cut to 256 bytes; and with candidates,
+    all from the first step, probabilities [N, C], which sum to one, and mass [N], the total belief in the candidates.
     """
 
     llm: LanguageModel

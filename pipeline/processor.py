@@ -10,7 +10,8 @@ import numpy as np
 import transformers
 from transformers import AutoFeatureExtractor, AutoProcessor, AutoTokenizer
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
-from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME, is_torchvision_available
+from transformers.utils import IMAGE_PROCESSOR_NAME, PROCESSOR_NAME
+from transformers.utils.import_utils import is_torchvision_available
 
 from .checkpoint import Checkpoint, brief, pictures, quiet
 

@@ -1,0 +1,82 @@
+"""Checkpoints: found by folder or hub id, known by their bytes, and the tiny ones that are built here."""
+
+import shutil
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+import torch
+
+from mmcl.pipeline.checkpoint import fingerprint
+from mmcl.pipeline.encoder import ENCODERS
+from mmcl.pipeline.prompts import PROMPTS
+from mmcl.pipeline.tiny import TINY, build_tiny
+
+QUESTION = PROMPTS["touching-head"]
+
+
+@pytest.fixture(scope="session")
+def tiny(models: Path) -> Path:
+    return models
+
+
+def test_a_hub_model_is_known_by_its_commit(tiny: Path, tmp_path: Path, monkeypatch):
+    commit = "0123456789abcdef" * 2 + "01234567"
+    cached = tmp_path / "models--someone--tiny-llava"
+    shutil.copytree(tiny / "tiny-llava", cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    (encoder,) = ENCODERS["text"]("someone/tiny-llava", device="cpu", prompts=[QUESTION])
+    assert (encoder.settings["model"], encoder.settings["fingerprint"]) == ("someone/tiny-llava", commit)
+
+
+def test_hidden_files_are_no_part_of_a_fingerprint(tiny: Path, tmp_path: Path):
+    copy = shutil.copytree(tiny / "tiny-resnet", tmp_path / "copy")
+    (copy / ".cache").mkdir()
+    (copy / ".cache" / "downloaded").write_text("today")
+    assert fingerprint(copy) == fingerprint(tiny / "tiny-resnet")
+
+
+# -- the tiny checkpoints
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_tiny_checkpoint_is_the_same_every_time_and_leaves_the_random_state(tiny: Path, tmp_path: Path, name: str):
+    state = torch.random.get_rng_state()
+    torch.rand(3)
+    torch.random.set_rng_state(state)
+    assert fingerprint(build_tiny(name, tmp_path)) == fingerprint(tiny / name)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_tiny_checkpoint_that_is_there_is_kept(tiny: Path):
+    before = (tiny / "tiny-llava" / "model.safetensors").stat()
+    assert build_tiny("tiny-llava", tiny) == tiny / "tiny-llava"
+    assert (tiny / "tiny-llava" / "model.safetensors").stat() == before
+
+
+def test_an_unknown_tiny_checkpoint_is_refused_with_the_names(tmp_path: Path):
+    with pytest.raises(ValueError, match="tiny-blip-vqa, tiny-llava, tiny-resnet"):
+        build_tiny("tiny-gpt", tmp_path)
+
+
+# -- refusals
+
+
+def test_an_unknown_model_is_refused_with_what_to_do(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"nobody/nothing: no folder of this name here, .* give its folder"):
+        ENCODERS["rgb"]("nobody/nothing", device="cpu")
+
+
+@pytest.mark.parametrize("path", ["./nothing-here", "/nothing/here", "~/nothing-here", "a/b/c"])
+def test_a_missing_folder_is_refused_as_a_folder(path: str):
+    with pytest.raises(ValueError, match="no such folder"):
+        ENCODERS["rgb"](path, device="cpu")
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="not a transformers checkpoint"):
+        ENCODERS["rgb"](str(tmp_path), device="cpu")
