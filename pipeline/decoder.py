@@ -29,7 +29,7 @@ from .video import Alive, Clip, read_clip
 DEADLINE = 120.0  # seconds without a frame or another sign of life
 LIMIT = 3600.0  # seconds for one clip: a stream without an end is alive all the time
 BEAT = 0.1  # seconds between two signs of life
-GRACE = 5.0  # seconds for a dying process; one that waits for a dead disk can't even be killed
+GRACE = 5.0  # seconds for a killed process: one that waits for a dead disk does not go
 ORPHANED = 1.0  # seconds between two looks whether the parent lives
 MEANT_FOR_THE_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 # -P: a folder where somebody keeps a cv2.py of his own is none to import from
@@ -188,8 +188,6 @@ class _Decoder:
                 raise TimeoutError(f"timeout: no sign of life for {patience:g} s")
 
     def _death(self, process: Process) -> str:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE)  # its own death is the one to tell
         self.end()
         code = process.returncode
         if code is None or code >= 0:
@@ -252,8 +250,8 @@ def _answer(answers: int, path: str, counts: Sequence[int]) -> None:
     try:
         clips = read_clip(Path(path), counts, _beating(answers))
     except OSError as error:
-        known = error.errno is not None
-        _say(answers, {"os_error": [error.errno, error.strerror, str(error.filename)] if known else [str(error)]})
+        numbered = error.errno is not None
+        _say(answers, {"os_error": [error.errno, error.strerror, error.filename] if numbered else [str(error)]})
     except ValueError as error:
         _say(answers, {"error": str(error)})
     except cv2.error as error:
@@ -284,7 +282,7 @@ def _beating(answers: int) -> Alive:
 
 
 def _say(answers: int, answer: dict[str, Any]) -> None:
-    _send(answers, json.dumps(answer).encode())
+    _send(answers, json.dumps(answer, default=str).encode())  # a file's name may be a Path
 
 
 def _send(answers: int, message: bytes) -> None:

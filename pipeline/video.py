@@ -203,7 +203,7 @@ def _videos_by_name(folder: Path, wanted: set[str]) -> dict[str, list[str]]:
         for stem, entry in (*((name, name) for name in clips), *videos):
             for ending in endings:
                 found[stem + ending].append(f"{here}/{entry}")
-        if here != str(folder) and any(_is(file, IMAGES) for file in files):
+        if any(_is(file, IMAGES) for file in files):
             found[Path(here).name].append(here)
     return found
 
