@@ -117,7 +117,8 @@ def extract_features(
     show_extraction(console, extraction)
     if stop.signal and extraction.missing:
         raise Stopped("stopped after a whole unit; run the same command again, it goes on", 128 + stop.signal)
-    if note_failures(console, extraction, data / "failures.csv"):
+    failed = note_failures(console, extraction, data / "failures.csv")
+    if failed and not extraction.missing:  # one rank's exit code would be the end of torchrun's other ranks
         raise typer.Exit(FAILURE)
 
 

@@ -110,9 +110,9 @@ def open_index(folder: Path) -> Index:
 
 
 def source_files(folder: Path) -> list[Path]:
-    """The merged file and the parts."""
-    merged = folder / "cache.h5"
-    return ([merged] if merged.exists() else []) + sorted((folder / "parts").glob("*.h5"))
+    """The merged file and the parts, which are listed first: those that are merged meanwhile are not missed."""
+    parts, merged = sorted((folder / "parts").glob("*.h5")), folder / "cache.h5"
+    return ([merged] if merged.exists() else []) + parts
 
 
 def read_source(path: Path, key: str) -> Source:

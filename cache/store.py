@@ -124,13 +124,20 @@ def write_part(
     made: Made | None = None,
 ) -> Path:
     """Write one finished unit and give its file; `failures` holds a reason a row, empty where it went well."""
-    text = [name.encode() for name in names]
+    made, text = made or Made(), [name.encode() for name in names]
     reasons = np.array([reason.encode()[:FAILURE_BYTES] for reason in failures], f"S{FAILURE_BYTES}")
-    path = folder / "parts" / f"{unit:08d}-{zlib.crc32(b'/'.join(text)):08x}.h5"
-    made = made or Made()
+    digest = zlib.crc32(b"/".join(text), made.generation)  # rows made anew take nobody's file, who may be merging it
+    path = folder / "parts" / f"{unit:08d}-{digest:08x}.h5"
     versions = json.dumps(made.libraries if made.libraries is not None else library_versions(), sort_keys=True)
     write_table(path, {**columns, "name": np.array(text), "failure": reasons}, attributes(folder, made, versions))
     return path
+
+
+def sweep(folder: Path, index: int, count: int) -> None:
+    """Remove half-written parts of every `count`-th unit from `index` on; for the process that alone makes these."""
+    for aside in (folder / "parts").glob("*-*.h5.*.tmp"):
+        if int(aside.name.partition("-")[0]) % count == index:
+            aside.unlink()
 
 
 def attributes(folder: Path, made: Made, libraries: str) -> dict[str, str | int]:

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -35,12 +35,18 @@ class Input:
     failure: str = ""
 
 
+class Ready(NamedTuple):
+    """What `prepare` gives where no network is needed: what `encode` would have given."""
+
+    encoded: Any
+
+
 class Target(Protocol):
     """One cache, and how its rows come out of a batch of inputs.
 
-    `prepare` and `finish` run in threads, `encode` has the device. `close` looks at a whole unit: it gives the columns
-    and why each row is not to be used, empty where it is. `try_out` finds out early what would fail, and gives the
-    bytes of a row.
+    `prepare` and `finish` run in threads; `encode` has the device, and is left out where a Ready was prepared. `close`
+    looks at a whole unit: it gives the columns and why each row is not to be used, empty where it is. `try_out` finds
+    out early what would fail, and gives the bytes of a row.
     """
 
     ledger: Ledger
@@ -88,10 +94,11 @@ class Slice:
 
 @dataclass
 class _Batch:
-    """A slice under way: its inputs, and what each target made of them."""
+    """A slice under way: its inputs until they were encoded, and what each target made of them."""
 
     slice: Slice
     inputs: list[Future[Input]]
+    reasons: list[str] = field(default_factory=list)
     prepared: list[Future[Any]] = field(default_factory=list)
     finished: list[Future[Columns]] = field(default_factory=list)
 
@@ -104,12 +111,14 @@ class Pass:
 
     def __init__(self, source: Source, targets: Sequence[Target], batch: int, clock: Clock) -> None:
         self.targets = targets
-        self._source, self._fit, self._clock = source, batch, clock
+        self._source, self._clock = source, clock
+        self._use(batch)
         clips = targets[0].ledger.clips
         units = [(unit, names, self._rows(names)) for unit, names in clips.shard.units(clips.names)]
         self._left = {unit: names for unit, names, rows in units if rows}
         self._expected = {unit: rows for unit, _, rows in units if rows}
-        self._cores, self._progress, self._seen = clips.shard.cores, _silent, 0
+        self._cores, self._seen = clips.shard.cores, 0
+        self._progress: Progress = lambda done, total: None
 
     @property
     def units(self) -> list[int]:
@@ -120,6 +129,13 @@ class Pass:
     def rows(self) -> int:
         """How many rows are left to make."""
         return sum(self._expected.values())
+
+    def try_out(self) -> int:
+        """Try every target on one clip; gives about the bytes that its rows will take."""
+        try:
+            return self.rows * sum(target.try_out() for target in self.targets)
+        except torch.OutOfMemoryError as error:
+            raise _too_large(str(error)) from error
 
     def show(self, progress: Progress) -> None:
         """Tell `progress` of every unit that is done."""
@@ -133,7 +149,7 @@ class Pass:
                 self._stream(stop)
                 return
             except torch.OutOfMemoryError as error:
-                shortage = str(error).split("\n")[0]
+                shortage = str(error)
             self._halve(shortage)
 
     def _stream(self, stop: Stop) -> None:
@@ -196,18 +212,21 @@ class Pass:
 
     def _encode(self, batch: _Batch, crew: _Crew) -> None:
         inputs = [one.result() for one in batch.inputs]
+        batch.reasons = [one.failure for one in inputs]
         for target, prepared in zip(batch.slice.targets, batch.prepared, strict=True):
             ready = prepared.result()
-            with DEVICE, self._clock("forward"):
-                encoded = target.encode(ready, inputs)
-            batch.finished.append(crew.finishers.submit(target.finish, encoded, inputs))
+            if not isinstance(ready, Ready):
+                with DEVICE, self._clock("forward"):
+                    ready = Ready(target.encode(ready, inputs))
+            batch.finished.append(crew.finishers.submit(target.finish, ready.encoded, inputs))
+        batch.inputs.clear()  # whole frames: a unit's would fill the memory
         batch.prepared.clear()
 
     def _write(self, unit: list[_Batch]) -> list[Path]:
         """The batches of one unit to a part file for each target."""
         first = unit[0].slice
         names = [name for batch in unit for name in batch.slice.names]
-        reasons = [one.result().failure for batch in unit for one in batch.inputs]
+        reasons = [reason for batch in unit for reason in batch.reasons]
         parts = []
         for number, target in enumerate(first.targets):
             columns = joined([batch.finished[number].result() for batch in unit])
@@ -228,14 +247,15 @@ class Pass:
     def _halve(self, shortage: str) -> None:
         """Half the batch from the unit in flight on, noted in every part made with it."""
         if self._fit == 1:
-            raise RuntimeError(
-                f"out of memory with one clip a batch ({shortage}); take a smaller model, another --device, or "
-                "--device auto to spread the model over several GPUs"
-            )
-        self._fit //= 2
-        for target in self.targets:
-            target.ledger.fit = self._fit
+            raise _too_large(shortage)
+        self._use(self._fit // 2)
         torch.cuda.empty_cache()
+
+    def _use(self, batch: int) -> None:
+        """Go on with this batch, and note it with every row."""
+        self._fit = batch
+        for target in self.targets:
+            target.ledger.fit = min(batch, target.ledger.batch)
 
 
 class _Crew:
@@ -257,8 +277,12 @@ def _bound(unit: list[_Batch]) -> None:
             one.result()
 
 
-def _silent(done: int, total: int) -> None:
-    """Nobody looks."""
+def _too_large(shortage: str) -> RuntimeError:
+    first, *_ = shortage.split("\n")
+    return RuntimeError(
+        f"out of memory with one clip a batch ({first}); take a smaller model, another --device, or "
+        "--device auto to spread the model over several GPUs"
+    )
 
 
 def joined(batches: Sequence[Columns]) -> Columns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,14 +12,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..cache.index import Place, open_index, read_source
+from ..cache.index import TRIES, Place, open_index, read_source
+from ..cache.mapped import map_table
 from ..cache.recipe import Recipe
-from ..cache.table import Column, Ragged, read_table
+from ..cache.table import Column, Ragged, checksums
 from .clock import Clock
 from .decoder import Decoders
-from .extract import Columns, Input
+from .extract import Columns, Input, Ready
 from .ledger import Clips, Ledger
-from .person import Boxes, Found, ImageLayout, Shot, from_jpegs, to_jpegs
+from .person import Boxes, Found, ImageLayout, Shot, SkeletonBoxes, WholeFrame, from_jpegs, to_jpegs
 from .stop import Stop
 from .video import Videos, size_of
 
@@ -68,7 +70,7 @@ class VideoSource:
             shots = {layout.name: Shot(name, clip.frames, clip.index, clip.total) for layout, clip in pairs}
             return Input(Footage(shots, size_of(path), clips[0].total, clips[0].claimed))
         except UNUSABLE as error:
-            return Input(None, str(error))
+            return Input(None, _reason(error))
 
     def ready(self, unit: int, /) -> bool:
         return True
@@ -99,7 +101,11 @@ class ImageTarget:
         return int(blank.size / 3 * BYTES_A_PIXEL)
 
     def prepare(self, inputs: list[Input], /) -> object:
-        return self._boxes.prepare(self._shots(inputs))
+        """What the network takes that looks for people; without one, the boxes."""
+        shots = self._shots(inputs)
+        prepared = self._boxes.prepare(shots)
+        plain = isinstance(self._boxes, WholeFrame | SkeletonBoxes)
+        return Ready(self._boxes.find(shots, prepared)) if plain else prepared
 
     def encode(self, prepared: object, inputs: list[Input], /) -> list[Found]:
         shots = self._shots(inputs)
@@ -109,7 +115,7 @@ class ImageTarget:
         found = iter(encoded)
         with self._clock("crop"):
             rows = [self._row(one, next(found) if one.content else None) for one in inputs]
-        jpegs = [to_jpegs(image) for image, _ in rows]
+            jpegs = [to_jpegs(image) for image, _ in rows]
         footage = [one.content or Footage({}, 0, 0, 0) for one in inputs]
         return {
             "jpeg": Ragged.of([data for data, _ in jpegs]),
@@ -147,6 +153,7 @@ class PersonImages:
         self._places: dict[str, Place] = dict(index.places)
         self.checksums: dict[str, int] = index.checksums
         self._failures = index.failures
+        self._opened = lru_cache(maxsize=4)(_open)
         self._awaited = set[int]()
         self._news = threading.Condition()
 
@@ -159,12 +166,13 @@ class PersonImages:
         if part.parent.parent != self.folder:
             return
         source = read_source(part, self.folder.name)
-        for row, name in enumerate(source.names):
-            place = Place(source, row)
-            self._places[name], self.checksums[name] = place, int(source.crc[row])
-            self._failures.pop(name, None)
-            if text := place.noted("failure"):
-                self._failures[name] = text.decode("utf-8", "replace")
+        with self._news:
+            for row, name in enumerate(source.names):
+                place = Place(source, row)
+                self._places[name], self.checksums[name] = place, int(source.crc[row])
+                self._failures.pop(name, None)
+                if text := place.noted("failure"):
+                    self._failures[name] = text.decode("utf-8", "replace")
 
     def release(self, unit: int) -> None:
         with self._news:
@@ -192,37 +200,51 @@ class PersonImages:
             return Input(None, "missing: no person image")
         if name in self._failures:
             return Input(None, self._failures[name])
-        try:
-            with self._clock("read"):
-                return Input(from_jpegs(*self._files(name)))
-        except UNUSABLE as error:
-            return Input(None, str(error))
+        with self._clock("read"):
+            columns, row = self._find(name)
+            try:
+                return Input(_image(columns, row))
+            except UNUSABLE as error:
+                return Input(None, str(error))
 
-    def _files(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        try:
-            return self._row(name)
-        except FileNotFoundError:  # merged meanwhile by another process
-            self._places = dict(open_index(self.folder).places)
-            return self._row(name)
+    def _find(self, name: str) -> tuple[dict[str, Column], int]:
+        """The file that holds an image, and its row there; another process may be merging the files meanwhile."""
+        for _ in range(TRIES):
+            place = self._places[name]
+            with suppress(FileNotFoundError):
+                columns = self._opened(place.source.path, place.source.generation)
+                known = columns["name"]
+                if place.row < len(known) and np.asarray(known[place.row]).item() == name.encode():
+                    return columns, place.row
+            with self._news:
+                self._opened.cache_clear()
+                self._places.update(open_index(self.folder).places)
+        raise RuntimeError(f"{self.folder}: its files change faster than they can be read; try again")
 
-    def _row(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        place = self._places[name]
-        columns = _opened(place.source.path, place.source.generation)
-        if np.asarray(columns["name"][place.row]).item() != name.encode():
-            raise FileNotFoundError(f"{place.source.path}: no longer the file that was listed")
-        return np.asarray(columns["jpeg"][place.row]), np.asarray(columns["jpeg_ends"][place.row])
 
-
-@lru_cache(maxsize=4)
-def _opened(path: Path, generation: int) -> dict[str, Column]:
+def _open(path: Path, generation: int) -> dict[str, Column]:
     """The columns of a file of person images; a part's in memory, since another process may merge and remove it."""
-    columns, _ = read_table(path)
-    if path.name == "cache.h5":
-        return columns
-    jpeg = columns["jpeg"]
-    assert isinstance(jpeg, Ragged)  # noqa: S101
-    fixed = {name: np.array(columns[name]) for name in ("name", "jpeg_ends")}
-    return {**fixed, "jpeg": Ragged(np.array(jpeg.values), np.array(jpeg.offsets))}
+    columns, _ = map_table(path, only=())
+    return columns if path.name == "cache.h5" else {name: _in_memory(column) for name, column in columns.items()}
+
+
+def _in_memory(column: Column) -> Column:
+    return Ragged(np.array(column.values), np.array(column.offsets)) if isinstance(column, Ragged) else np.array(column)
+
+
+def _image(columns: Columns, row: int) -> np.ndarray:
+    """The picture or pictures of a row; ValueError where its bytes are no longer those that were written."""
+    values = {name: np.asarray(column[row])[None] for name, column in columns.items()}
+    if checksums({name: value for name, value in values.items() if name != "crc"})[0] != values["crc"][0]:
+        raise ValueError("damaged: its person image is no longer what was written; `mmcl cache verify` names all such")
+    return from_jpegs(values["jpeg"][0], values["jpeg_ends"][0])
+
+
+def _reason(error: Exception) -> str:
+    """What a failed clip's row says; of the system's errors its own words, without the path."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"unreadable: {error.strerror}"
+    return str(error)
 
 
 def image_recipe(dataset: str, pattern: str, layout: ImageLayout, boxes: Boxes) -> Recipe:
@@ -237,9 +259,16 @@ def clips_a_batch(layouts: Sequence[ImageLayout]) -> int:
 def refuse_other_videos(ledger: Ledger, videos: Videos) -> None:
     """ValueError where rows were made from other files of the same names."""
     there = {name: size for name, size in ledger.index.values("video_bytes").items() if name in videos.paths}
-    other = [name for name, size in there.items() if size and size_of(videos.paths[name]) != size]
+    other = [name for name, size in there.items() if size and _size_now(videos.paths[name]) not in (0, size)]
     if other:
         raise ValueError(
             f"{ledger.folder}: made from other videos; {len(other)} of {len(there)} differ in size, such as "
             f"{videos.paths[other[0]]}; move that folder out of the data to make it anew from these"
         )
+
+
+def _size_now(video: Path) -> int:
+    """In bytes; 0 where it can't be read any more, which changes nothing about rows that are there."""
+    with suppress(ValueError, OSError):
+        return size_of(video)
+    return 0

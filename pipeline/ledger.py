@@ -44,7 +44,7 @@ class Ledger:
         self.folder = cache_folder(clips.data, recipe)
         self.index = open_index(self.folder)
         self.fit = min(batch, self.index.fit or batch)
-        self.made = 0
+        self.made = set[str]()
         self._again = set(self.index.failures) if clips.retry else set[str]()
         self._made_from = {name: int(crc) for name, crc in self.index.values("image_crc").items()}
         self._libraries = library_versions() | ({"device": device} if device else {})
@@ -74,11 +74,16 @@ class Ledger:
     def write(self, unit: int, names: Sequence[str], failures: Sequence[str], columns: Mapping[str, Column]) -> Path:
         """One unit's rows to a part file."""
         create_cache(self.clips.data, self.recipe)
-        made = Made(self.batch, self.fit, self.index.next_generation, self._libraries)
-        self.made += len(names)
+        made = Made(self.batch, self.fit, self._generation(names), self._libraries)
+        self.made |= set(names)
         return write_part(
             self.folder, unit, names, failures, {**columns, "batch": np.full(len(names), self.fit, np.int32)}, made
         )
+
+    def _generation(self, names: Sequence[str]) -> int:
+        """A newer one only where rows are made anew, so that a resumed cache is an unbroken one's to the byte."""
+        anew = any(name in self.index.places for name in names)
+        return self.index.next_generation if anew else max(1, self.index.next_generation - 1)
 
 
 def _gated(libraries: Mapping[str, str]) -> dict[str, str]:

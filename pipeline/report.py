@@ -146,10 +146,11 @@ def show_extraction(console: Console, extraction: Extraction) -> None:
     console.print(cache_table(extraction.reports))
     console.print(f"videos decoded: {extraction.decoded:,}")
     if seconds := extraction.clock.seconds:
-        console.print(time_table(extraction.clock, extraction.cores))
-        console.print(f"bottleneck: {bottleneck(seconds, extraction.cores)}")
-    if extraction.missing:
-        say(console, "not complete: the other shards' rows are missing; the last process to end merges all", "yellow")
+        console.print(time_table(extraction.clock, extraction.shard.cores))
+        console.print(f"bottleneck: {bottleneck(seconds, extraction.shard.cores)}")
+    if extraction.missing and extraction.shard.count > 1:
+        share = f"this was share {extraction.shard} of the work"
+        say(console, f"not complete: {share}; the process that makes the last rows merges all", "yellow")
 
 
 def note_failures(console: Console, extraction: Extraction, listed: Path) -> bool:

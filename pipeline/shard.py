@@ -40,14 +40,19 @@ WHOLE = Shard()  # one process makes everything
 def find_shard(asked: str | None, environment: Mapping[str, str] = os.environ) -> Shard:
     """The share of this process: `--shard i/n`, split further among the ranks of torchrun or accelerate launch.
 
-    Raises ValueError where `asked` is not i/n with 0 <= i < n.
+    Raises ValueError where `asked` is not i/n with 0 <= i < n, or the environment speaks of no such rank.
     """
-    index, count = _parse(asked) if asked else (0, 1)
+    index, count = (0, 1) if asked is None else _parse(asked)
     rank, world, local, beside = (
-        int(environment.get(name, default))
-        for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
+        environment.get(name, default)
+        for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1"))
     )
-    return Shard(index * world + rank, count * world, local, beside)
+    if not (_is_share(rank, world) and local.isdecimal() and beside.isdecimal()):
+        raise ValueError(
+            f"the environment says RANK={rank} WORLD_SIZE={world} LOCAL_RANK={local} LOCAL_WORLD_SIZE={beside}, which "
+            "is no process of torchrun's; unset them, and share the work with --shard i/n"
+        )
+    return Shard(index * int(world) + int(rank), count * int(world), int(local), int(beside) or 1)
 
 
 def find_device(asked: str | None, shard: Shard) -> str:
@@ -57,9 +62,10 @@ def find_device(asked: str | None, shard: Shard) -> str:
     """
     if asked == "auto":
         return asked
-    if asked is None:
-        kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return f"{kind.type}:{shard.local % torch.accelerator.device_count()}" if kind else "cpu"
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    kind = found.type if found else None
+    if asked in (None, kind):
+        return f"{kind}:{shard.local % torch.accelerator.device_count()}" if kind else "cpu"
     try:
         return str(torch.empty(0, device=asked).device)
     except (RuntimeError, AssertionError) as error:
@@ -76,6 +82,10 @@ def device_name(device: str) -> str:
 
 def _parse(text: str) -> tuple[int, int]:
     index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+    if not _is_share(index, count):
         raise ValueError(f"--shard {text}: wanted i/n with i from 0 to n-1, such as 0/8 to 7/8")
     return int(index), int(count)
+
+
+def _is_share(index: str, count: str) -> bool:
+    return index.isdecimal() and count.isdecimal() and int(index) < int(count)

@@ -13,10 +13,11 @@ from ..cache.index import Index, open_index
 from ..cache.lock import locked
 from ..cache.merge import merge
 from ..cache.recipe import Recipe
-from ..cache.store import create_cache, is_merged
+from ..cache.store import create_cache, is_merged, sweep
 from .clock import Clock
 from .decoder import Decoders
 from .plan import Bars, Plan, Request, plan
+from .shard import Shard
 from .stop import Stop
 
 SPARE = 64 << 20  # bytes that are to stay free on the disk
@@ -46,7 +47,7 @@ class Extraction:
     reports: list[Report]
     decoded: int
     clock: Clock
-    cores: int
+    shard: Shard
 
     @property
     def missing(self) -> int:
@@ -71,15 +72,15 @@ def extract_features(request: Request, bars: Bars, stop: Stop | None = None) -> 
 
 def _check(planned: Plan) -> None:
     """What would fail later is said now: rows that would not fit, a broken model, a disk too small."""
-    needed = 0
+    rows = 0
     for one in planned.passes:
         for target in one.targets:
             target.ledger.check()
-        needed += one.rows * sum(target.try_out() for target in one.targets)
-    free = shutil.disk_usage(planned.clips.data).free
-    if 2 * needed + SPARE > free:  # parts, and the table that they are merged to
+        rows += one.try_out()
+    free, needed = shutil.disk_usage(planned.clips.data).free, 2 * rows + SPARE  # as parts, and as one table
+    if planned.passes and needed > free:
         raise OSError(
-            f"{planned.clips.data}: about {2 * needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; "
+            f"{planned.clips.data}: about {needed / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB are free; "
             "free some space, or take another disk"
         )
 
@@ -94,6 +95,7 @@ def _held(planned: Plan) -> Iterator[None]:
             lock = folder / "parts" / f"shard-{shard.index}-of-{shard.count}.lock"
             try:
                 stack.enter_context(locked(lock, wait=False))
+                sweep(folder, shard.index, shard.count)
             except BlockingIOError as error:
                 raise RuntimeError(
                     f"{folder}: {error.strerror}; wait for it, or share the work with --shard 0/2 and --shard 1/2"
@@ -115,7 +117,7 @@ def _run(planned: Plan, stop: Stop) -> None:
 
 def _report(planned: Plan, request: Request) -> Extraction:
     recipes = [images.recipe for images in planned.images.values()]
-    made = {ledger.recipe.key: ledger.made for ledger in planned.ledgers}
+    made = {ledger.recipe.key: len(ledger.made) for ledger in planned.ledgers}
     recipes += [ledger.recipe for ledger in planned.ledgers if ledger.recipe not in recipes]
     reports = [_account(planned, recipe, made.get(recipe.key, 0)) for recipe in recipes]
     if not any(report.missing for report in reports):
@@ -123,7 +125,7 @@ def _report(planned: Plan, request: Request) -> Extraction:
             if not is_merged(report.folder):
                 merge(report.folder)
     decoded = planned.videos.decoded if planned.videos else 0
-    return Extraction(reports, decoded, planned.clock, request.shard.cores)
+    return Extraction(reports, decoded, planned.clock, request.shard)
 
 
 def _account(planned: Plan, recipe: Recipe, made: int) -> Report:

@@ -36,7 +36,8 @@ class Stop:
         """The first signal asks for a clean end; a second one ends the process at once."""
         self.signal = number
         self.ask()
-        signal.signal(number, signal.SIG_DFL)
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
 
 
 @contextmanager

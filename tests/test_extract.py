@@ -1,471 +1,640 @@
-"""The loop of stage one: resumes exactly, keeps failures as rows, and believes no encoder."""
+"""The loop of stage one: every clip once, failures as rows, exact resumption, and no encoder believed."""
 
-import hashlib
+from __future__ import annotations
+
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+import threading
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from mmcl.cache.store import Rows, create_cache, open_cache, write_part
+from mmcl.cache.index import open_index
+from mmcl.cache.store import create_cache, open_cache, write_part
 from mmcl.cache.table import read_table
-from mmcl.pipeline import extract
-from mmcl.pipeline.extract import Clips, Filled, fill_features, fill_person_images, pending_units, person_recipe
-from mmcl.pipeline.person import FRAMES, SIZE, WholeFrame, from_jpeg
-from mmcl.pipeline.video import Videos, find_videos
+from mmcl.pipeline import extract as module
+from mmcl.pipeline.clock import Clock
+from mmcl.pipeline.extract import AHEAD, Input, Pass
+from mmcl.pipeline.images import PersonImages, image_recipe
+from mmcl.pipeline.ledger import Clips, Ledger
+from mmcl.pipeline.person import Found, Shot, WholeFrame, from_jpegs, image_layout, to_jpegs
+from mmcl.pipeline.stop import Stop
+from mmcl.tests.loop import Eye, columns_of, decoders, extract, files, is_blank, mean_of, only_cache, write_names
 
-ENCODERS = '''
-import numpy as np
-
-class Mixing:
-    """Its rows depend on the whole batch, as those of a large model do in their last digits."""
-    settings, layout = {"model": "mixing"}, "strip"
-
-    def __init__(self, device):
-        pass
-
-    def encode(self, images):
-        means = np.array([image.reshape(-1, 3).mean(0) for image in images], np.float32)
-        return {"feature": means + means.mean(0) / 8 + len(images)}
-'''
-
-RUN = """
-import os, time
-from mmcl.pipeline import extract
-from mmcl.cli import main
-fsync, extract.UNIT = os.fsync, 4
-def slow(handle):
-    time.sleep(PAUSE)
-    fsync(handle)
-os.fsync = slow
-main()
-"""
-KILLS = [  # when the so many-th such file is there: between units, while a unit is written, while all are merged
-    ("person-images/*/parts/*.h5", 2),
-    ("person-images/*/parts/*.tmp", 1),
-    ("person-images/*/cache.h5.*.tmp", 1),
-    ("rgb/*/parts/*.h5", 3),
-    ("rgb/*/parts/*.tmp", 1),
-    ("rgb/*/cache.h5.*.tmp", 1),
-]
-
-
-class Eye:
-    """An encoder that keeps what it was shown; `answer` makes columns from the pictures' means [n]."""
-
-    settings: Mapping[str, Any] = {"model": "eye"}
-    layout = "strip"
-
-    def __init__(self, answer: Callable[[np.ndarray], Any] = lambda means: {"feature": means[:, None]}) -> None:
-        self._answer = answer
-        self.shown: list[np.ndarray] = []
-
-    def encode(self, images: Sequence[np.ndarray], /) -> dict[str, np.ndarray]:
-        means = np.array([image.mean() for image in images], np.float32)
-        self.shown.append(means)
-        return self._answer(means)
-
-
-def ignore(done: int, total: int) -> None:
-    pass
-
-
-def columns_of(rows: Rows) -> dict[str, list[bytes]]:
-    """Every column's rows as bytes, by name."""
-    return {
-        name: [np.asarray(column[row]).tobytes() for row in range(len(column))] for name, column in rows.columns.items()
-    }
-
-
-def digest(folder: Path) -> dict[str, tuple[str, int]]:
-    """Contents and time of every file."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        str(f.relative_to(folder)): (hashlib.sha256(f.read_bytes()).hexdigest(), f.stat().st_mtime_ns) for f in files
-    }
+STRIP, SINGLE, FOUR = image_layout("strip"), image_layout("single"), image_layout("frames-4")
 
 
 @pytest.fixture(scope="session")
-def videos(raw: Path) -> Videos:
-    folder = raw / "videos"
-    return find_videos(folder, sorted(path.stem for path in folder.iterdir()))
+def videos(raw: Path) -> Path:
+    return raw / "videos"
 
 
 @pytest.fixture(scope="session")
-def names(videos: Videos) -> list[str]:
-    return sorted(videos.paths)
+def names(videos: Path) -> list[str]:
+    return sorted(path.stem for path in videos.iterdir())
 
 
 @pytest.fixture(scope="session")
-def made(videos: Videos, names: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with the person images of all clips. Not to be changed."""
-    folder = tmp_path_factory.mktemp("made")
-    fill_person_images(Clips(folder, "acted", names), videos, WholeFrame(), ignore)
+def made(videos: Path, names: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the strips of all clips. Not to be changed."""
+    folder = write_names(tmp_path_factory.mktemp("made") / "acted", names)
+    extract(folder, videos)
     return folder
 
 
-@pytest.fixture(scope="session")
-def images(made: Path) -> Rows:
-    return open_cache(next((made / "person-images").iterdir()))
+@pytest.fixture
+def data(made: Path, tmp_path: Path) -> Path:
+    """A copy of `made` to change."""
+    return Path(shutil.copytree(made, tmp_path / "acted"))
 
 
 @pytest.fixture
-def fill(images: Rows, names: list[str], tmp_path: Path) -> Callable[..., Filled]:
-    """Fills a feature cache of the test's own from the shared person images."""
+def new(names: list[str], tmp_path: Path) -> Path:
+    """The same data set without any cache."""
+    return write_names(tmp_path / "new", names)
 
-    def run(encoder: Any, *, batch: int = 5, only: list[str] | None = None, kind: str = "rgb") -> Filled:
-        return fill_features(
-            Clips(tmp_path, "acted", only or names), kind, images, encoder, batch=batch, progress=ignore
-        )
 
-    return run
+@pytest.fixture
+def units_of_ten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmcl.pipeline.shard.UNIT", 10)
+
+
+def link(videos: Path, folder: Path, names: Sequence[str], **instead: Path | str) -> Path:
+    """A folder of the videos of some clips; for some of them another file, or a file with this text."""
+    folder.mkdir()
+    for name in names:
+        path, other = folder / f"{name}.mp4", instead.get(name, videos / f"{name}.mp4")
+        path.symlink_to(other) if isinstance(other, Path) else path.write_text(other)
+    return folder
+
+
+def image(data: Path, name: str) -> np.ndarray:
+    rows = only_cache(data, "person-images")
+    row = rows.row_of[name]
+    return from_jpegs(np.asarray(rows.columns["jpeg"][row]), np.asarray(rows.columns["jpeg_ends"][row]))
+
+
+def failures(data: Path, kind: str) -> dict[str, str]:
+    return only_cache(data, kind).failures
 
 
 # -- person images
 
 
-def test_every_clip_has_a_person_image_of_the_papers_size(images: Rows, names: list[str]):
+def test_every_clip_has_a_person_image_of_the_papers_size(made: Path, names: list[str]):
+    images = only_cache(made, "person-images")
     assert images.names == names
     assert images.failures == {}
-    assert from_jpeg(images.columns["jpeg"][0]).shape == (SIZE, SIZE, 3)
-    assert images.array("box").shape == (len(names), FRAMES, 4)
+    assert image(made, names[0]).shape == (STRIP.size, STRIP.size, 3)
+    assert images.array("box").shape == (len(names), STRIP.frames, 4)
     assert not images.array("person_found").any()
+    assert (images.array("video_frames") == images.array("claimed_frames")).all()
 
 
-def test_the_recipe_of_person_images_says_which_videos_and_whose_boxes(images: Rows, videos: Videos):
-    assert images.recipe == person_recipe("acted", "{name}", WholeFrame())
-    assert images.recipe.settings["person"] == "frame"
-    assert images.recipe.key != person_recipe("acted", "{name}_depth", WholeFrame()).key
+def test_the_recipe_of_person_images_says_which_videos_and_whose_boxes(made: Path):
+    recipe = only_cache(made, "person-images").recipe
+    assert recipe == image_recipe("acted", "{name}", STRIP, WholeFrame())
+    assert recipe.settings["person"] == "frame"
+    assert recipe.key != image_recipe("acted", "{name}_depth", STRIP, WholeFrame()).key
+    assert recipe.key != image_recipe("acted", "{name}", SINGLE, WholeFrame()).key
 
 
 def test_a_bad_clip_is_a_row_with_its_reason_and_the_others_are_as_they_would_be(
-    images: Rows, videos: Videos, names: list[str], tmp_path: Path
+    videos: Path, new: Path, made: Path, names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """The reason reaches the features' cache; no detector is asked about a clip without frames."""
+    """The reason reaches the features' cache; whoever looks for people is not asked about a clip without frames."""
 
     class OnlyReal(WholeFrame):
-        def find(self, frames: np.ndarray, /) -> tuple[np.ndarray, np.ndarray]:
-            assert frames.shape[1] > 1
-            return super().find(frames)
+        def find(self, shots: Sequence[Shot], prepared: None, /) -> list[Found]:
+            shown.extend(shot.frames.std() for shot in shots)
+            return super().find(shots, prepared)
 
-    (tmp_path / "text.mp4").write_text("hello")
-    paths = {name: path for name, path in videos.paths.items() if name != names[3]} | {names[8]: tmp_path / "text.mp4"}
-    broken = Videos(paths, videos.pattern)
-    found = fill_person_images(Clips(tmp_path, "acted", names), broken, OnlyReal(), ignore)
+    shown: list[float] = []
+    monkeypatch.setattr("mmcl.pipeline.wanted.WholeFrame", OnlyReal)
+    some = link(videos, tmp_path / "some", [n for n in names if n != names[3]], **{names[8]: "hello"})
+    eye, whole = Eye(), Eye()
+    extract(new, some, rgb=eye)
     reasons = {names[3]: f"missing: no video {names[3]}", names[8]: "unreadable: not a video"}
-    assert found.failures == reasons
-    encoder, whole = Eye(), Eye()
-    features = fill_features(Clips(tmp_path, "acted", names), "rgb", found.rows, encoder, batch=5, progress=ignore)
-    assert features.failures == reasons
-    reference = fill_features(
-        Clips(tmp_path / "ok", "acted", names), "rgb", images, whole, batch=5, progress=ignore
-    ).rows
-    assert [len(batch) for batch in encoder.shown] == [len(batch) for batch in whole.shown] == [5, 5, 5, 5, 4]
+    assert failures(new, "person-images") == failures(new, "rgb") == reasons
+    extract(data := Path(shutil.copytree(made, tmp_path / "whole")), rgb=whole)
+    assert eye.batches == whole.batches == [5, 5, 5, 5, 4]
+    assert len(shown) == 1 + 22 and min(shown[1:]) > 1  # the trial's is blank
+    found, wanted = (only_cache(folder, "rgb").array("feature") for folder in (new, data))
     for row, name in enumerate(names):
-        wanted = 0 if name in reasons else reference.array("feature")[row]
-        assert features.rows.array("feature")[row] == wanted
-    assert not found.rows.array("box")[[3, 8]].any()
+        assert found[row] == (0 if name in reasons else wanted[row])
+    images = only_cache(new, "person-images")
+    for column in ("box", "video_bytes", "video_frames"):
+        assert not images.array(column)[[3, 8]].any()
+        assert images.array(column)[4].any()
 
 
-def test_a_damaged_person_image_fails_its_clip_only(images: Rows, names: list[str], tmp_path: Path):
-    folder = create_cache(tmp_path, images.recipe)
-    columns, _ = read_table(images.folder / "cache.h5")
-    own = {name: column for name, column in columns.items() if name not in extract.OUR_COLUMNS}
-    jpegs = [np.array(own["jpeg"][row]) for row in range(len(names))]
+def test_a_damaged_person_image_fails_its_clip_only(made: Path, new: Path, names: list[str]):
+    known = only_cache(made, "person-images")
+    columns, _ = read_table(known.folder / "cache.h5")
+    own = {name: column for name, column in columns.items() if name not in ("name", "failure")}
+    jpegs = [np.array(columns["jpeg"][row]) for row in range(len(names))]
     jpegs[2] = np.frombuffer(b"no picture", np.uint8)
-    write_part(folder, 0, names, [""] * len(names), own | {"jpeg": extract.Ragged.of(jpegs)})
-    rows = extract.merge(folder)
-    found = fill_features(Clips(tmp_path, "acted", names), "rgb", rows, Eye(), batch=5, progress=ignore)
-    assert found.failures == {names[2]: "damaged: 10 bytes that are no JPEG"}
+    folder = create_cache(new, known.recipe)
+    write_part(folder, 0, names, [""] * len(names), own | {"jpeg": module.Ragged.of(jpegs)})
+    extract(new, rgb=Eye())
+    assert failures(new, "rgb") == {names[2]: "damaged: 10 bytes that are no JPEG"}
+
+
+def test_a_person_image_whose_bits_flipped_is_not_looked_at(data: Path, names: list[str]):
+    """A JPEG file hides them; the checksum of its row does not."""
+    path = only_cache(data, "person-images").folder / "cache.h5"
+    jpeg = np.asarray(only_cache(data, "person-images").columns["jpeg"][2]).tobytes()
+    content = path.read_bytes()
+    place = content.index(jpeg) + len(jpeg) // 2
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    extract(data, rgb=Eye())
+    assert list(failures(data, "rgb")) == [names[2]]
+    assert failures(data, "rgb")[names[2]].startswith("damaged: its person image is no longer what was written")
+
+
+def test_two_layouts_come_from_one_decode_of_each_video(
+    videos: Path, new: Path, names: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[list[int]] = []
+    read = decoders().read
+    monkeypatch.setattr(decoders(), "read", lambda path, counts: asked.append(list(counts)) or read(path, counts))
+    strips, fours, singles = Eye(), Eye(layout="frames-4", prompt="a"), Eye(layout="single", prompt="b")
+    found = extract(new, videos, rgb=strips, texts=[fours, singles])
+    assert asked == [[5, 4, 1]] * len(names) or asked == [[5, 1, 4]] * len(names)
+    assert found.decoded == len(names)
+    assert [eye.rows for eye in (strips, fours, singles)] == [24] * 3
+    shapes = {}
+    for folder in sorted((new / "person-images").iterdir()):
+        rows = open_cache(folder)
+        layout = rows.recipe.settings["layout"]
+        shapes[layout] = from_jpegs(rows.columns["jpeg"][0], np.asarray(rows.columns["jpeg_ends"][0])).shape
+    assert shapes == {"strip": (480, 480, 3), "single": (480, 480, 3), "frames-4": (4, 256, 256, 3)}
+
+
+@pytest.mark.usefixtures("no_video_opened")
+def test_a_second_model_opens_no_video_unless_it_needs_a_layout_that_is_not_there(data: Path, videos: Path):
+    assert extract(data, texts=[Eye(prompt="a")]).decoded == 0
+    wanted = "eye wants person images laid out as 'frames-4', which are not there; give --videos, and they are made"
+    with pytest.raises(ValueError, match=rf"{wanted}\n  \w{{12}}  strip, person frame, {{name}}"):
+        extract(data, rgb=Eye(layout="frames-4"))
+
+
+@pytest.fixture
+def no_video_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(*args: object) -> None:
+        raise AssertionError("a video was opened")
+
+    monkeypatch.setattr(decoders(), "read", opened)
+
+
+def test_the_layout_that_is_not_there_is_made_and_the_other_left_alone(data: Path, videos: Path):
+    before = files(data)
+    eye = Eye(layout="frames-4")
+    found = extract(data, videos, rgb=eye)
+    assert (found.decoded, eye.rows) == (24, 24)
+    assert before.items() <= files(data).items()
 
 
 # -- features
 
 
-def test_features_lie_by_name_whatever_the_batch(fill: Callable[..., Filled], images: Rows, names: list[str]):
-    rows = fill(Eye(), batch=7).rows
+def test_features_lie_by_name_whatever_the_batch(data: Path, names: list[str]):
+    extract(data, rgb=Eye(), batch=7)
+    rows = only_cache(data, "rgb")
     for name in names:
-        picture = from_jpeg(images.columns["jpeg"][images.row_of[name]])
-        assert rows.array("feature")[rows.row_of[name], 0] == np.float32(picture.mean())
+        assert rows.array("feature")[rows.row_of[name], 0] == image(data, name).mean(dtype=np.float32)
 
 
-def test_the_recipe_names_the_person_images_the_features_were_made_from(fill: Callable[..., Filled], images: Rows):
-    assert fill(Eye()).rows.recipe.settings == {"model": "eye", "person_images": images.recipe.key}
+def test_the_recipe_names_the_person_images_the_features_were_made_from(data: Path):
+    extract(data, rgb=Eye())
+    wanted = {"model": "eye", "person_images": only_cache(data, "person-images").recipe.key}
+    assert only_cache(data, "rgb").recipe.settings == wanted
 
 
-def test_run_again_it_asks_the_encoder_nothing_and_touches_no_file(fill: Callable[..., Filled], tmp_path: Path):
-    assert fill(Eye()).made == 24
-    before, encoder = digest(tmp_path), Eye()
-    assert fill(encoder).made == 0
-    assert encoder.shown == []
-    assert digest(tmp_path) == before
+def test_run_again_it_loads_no_weights_and_touches_no_file(data: Path, videos: Path):
+    extract(data, rgb=Eye(), texts=[Eye(prompt="a")])
+    before = files(data)
+
+    class Heavy(Eye):
+        def encode(self, prepared: Any, /) -> Any:
+            raise AssertionError("its weights were loaded")
+
+    found = extract(data, videos, rgb=Heavy(), texts=[Heavy(prompt="a")])
+    assert [report.note for report in found.reports] == ["reused as it was"] * 3
+    assert found.decoded == 0
+    assert files(data) == before
 
 
-def test_samples_that_come_later_only_cost_themselves(fill: Callable[..., Filled], names: list[str]):
-    early = columns_of(fill(Eye(), only=names[:10] + names[15:]).rows)
-    encoder = Eye()
-    found = fill(encoder)
-    assert found.made == sum(map(len, encoder.shown)) == 5
-    assert sorted(found.rows.names) == names
-    assert columns_of(found.rows)["feature"][: len(early["feature"])] == early["feature"]
+def test_several_prompts_read_each_person_image_once(data: Path, monkeypatch: pytest.MonkeyPatch):
+    read: list[str] = []
+    usual = PersonImages.read
+    monkeypatch.setattr(PersonImages, "read", lambda self, name: read.append(name) or usual(self, name))
+    texts = [Eye(prompt="a"), Eye(prompt="b")]
+    extract(data, texts=texts)
+    assert sorted(read) == sorted(set(read))
+    assert [eye.rows for eye in texts] == [24, 24]
+    first, added = Eye(prompt="a"), Eye(prompt="c")
+    extract(data, texts=[first, added])
+    assert (first.rows, added.rows) == (0, 24)
+    assert len(read) == 48
 
 
-def test_a_clip_without_person_image_is_a_failed_row(fill: Callable[..., Filled], names: list[str]):
-    assert fill(Eye(), only=[*names, "unknown"]).failures == {"unknown": "missing: no person image"}
+@pytest.mark.usefixtures("units_of_ten")
+def test_a_prompt_that_was_begun_alone_is_only_finished(data: Path, names: list[str]):
+    """Units that lack rows of one prompt or of both are told apart."""
+    alone = Eye(lambda images: mean_of(images) if alone.rows <= 12 else 1 / 0, prompt="a")
+    with pytest.raises(ZeroDivisionError):
+        extract(data, texts=[alone], batch=4)
+    first, second = Eye(prompt="a"), Eye(prompt="b")
+    extract(data, texts=[first, second], batch=4)
+    assert (first.batches, second.batches) == ([4, 4, 2, 4], [4, 4, 2, 4, 4, 2, 4])
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_number_that_is_none_makes_a_failed_row_of_zeros(fill: Callable[..., Filled], names: list[str], value: float):
-    def answer(means: np.ndarray) -> dict[str, np.ndarray]:
-        feature = np.stack([means, means], 1)
-        feature[1, 1] = value
-        return {"feature": feature, "ids": np.full((len(means), 2), 7), "said": np.full(len(means), b"yes")}
+def test_samples_that_come_later_cost_only_themselves(made: Path, data: Path, names: list[str]):
+    write_names(data, names[:10] + names[15:])
+    extract(data, rgb=Eye())
+    early = columns_of(only_cache(data, "rgb"))["feature"]
+    shutil.copy(made / "skeletons.h5", data)
+    eye = Eye()
+    assert extract(data, rgb=eye).reports[1].note == "made 5 rows"
+    assert eye.batches == [5]
+    rows = only_cache(data, "rgb")
+    assert sorted(rows.names) == names
+    assert columns_of(rows)["feature"][: len(early)] == early
 
-    found = fill(Eye(answer), batch=12)
-    assert found.failures == dict.fromkeys((names[1], names[13]), "not finite: feature")
-    assert not found.rows.array("feature")[[1, 13]].any()
-    assert not found.rows.array("ids")[[1, 13]].any()
-    assert found.rows.array("said")[:3].tolist() == [b"yes", b"", b"yes"]
+
+def test_a_clip_without_person_image_is_a_failure_with_its_reason(made: Path, names: list[str]):
+    recipe = only_cache(made, "person-images").recipe
+    images = PersonImages(Clips(made, "acted", names), recipe, Clock(), Stop())
+    assert images.read("unknown") == Input(None, "missing: no person image")
 
 
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (
-            lambda means: {"feature": means[:-1, None]},
-            r"eye: 5 pictures gave feature float32 \[4, 1\]; wanted a row a pic",
-        ),
+        (lambda means: {"feature": means[:-1]}, r"eye: 1 pictures gave feature float32 \[0, 1\]; wanted a row a pic"),
         (lambda means: {"feature": means.mean()}, r"gave feature float32 \[\]; wanted"),
         (lambda means: {}, "gave no columns; wanted"),
-        (lambda means: {"said": np.array(["yes"] * len(means))}, r"gave said <U3 \[5\]; wanted .* of numbers or bytes"),
-        (lambda means: {"name": means}, r"gave name float32 \[5\]; wanted .* not called name or failure or crc"),
-        (
-            lambda means: {f"feature{len(means)}": means},
-            r"gave columns \['feature5'\] for one batch, others for another",
-        ),
+        (lambda means: {"said": np.array(["yes"] * len(means))}, r"gave said <U3 \[1\]; wanted .* of numbers or bytes"),
+        (lambda means: {"name": means}, r"gave name float32 \[1, 1\]; wanted .* not called batch or crc or failure or"),
+        (lambda means: {"batch": means}, r"gave batch float32 \[1, 1\]; wanted"),
     ],
-    ids=["a row short", "no rows", "nothing", "text", "our own name", "changing"],
+    ids=["a row short", "no rows", "nothing", "text", "our own name", "our own column"],
 )
-def test_an_encoder_that_breaks_its_promise_is_refused(
-    fill: Callable[..., Filled], tmp_path: Path, answer: Callable[[np.ndarray], Any], message: str
+def test_an_encoder_that_breaks_its_promise_is_refused_before_anything_is_written(
+    data: Path, videos: Path, answer: Any, message: str
 ):
+    before = files(data)
     with pytest.raises(ValueError, match=message):
-        fill(Eye(answer))
-    assert not list(tmp_path.rglob("*.h5"))
+        extract(data, videos, rgb=Eye(lambda images: answer(mean_of(images)["feature"])))
+    assert files(data) == before
 
 
-def test_an_encoder_of_another_layout_is_refused(fill: Callable[..., Filled]):
-    encoder = Eye()
-    encoder.layout = "single"
-    with pytest.raises(ValueError, match="eye: wants person images laid out as 'single', these are 'strip'"):
-        fill(encoder)
+def test_columns_that_change_from_batch_to_batch_are_refused(data: Path):
+    changing = Eye(lambda images: {f"feature{len(images)}": mean_of(images)["feature"]})
+    with pytest.raises(ValueError, match=r"gave columns \['feature5'\] for one batch, others for another"):
+        extract(data, rgb=changing)
+    assert not list((data / "rgb").rglob("*.h5"))
 
 
-def test_another_encoder_has_another_cache_and_the_first_is_not_touched(fill: Callable[..., Filled]):
-    first = fill(Eye())
-    before, other = digest(first.rows.folder), Eye()
-    other.settings = {"model": "other"}
-    assert fill(other).rows.folder != first.rows.folder
-    assert digest(first.rows.folder) == before
+def test_an_encoder_that_fails_at_once_leaves_nothing(data: Path, new: Path, videos: Path):
+    class Broken(Eye):
+        def encode(self, prepared: Any, /) -> Any:
+            raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        extract(new, videos, rgb=Broken())
+    assert [path.name for path in new.iterdir()] == ["skeletons.h5"]
 
 
-def test_units_are_fixed_parts_of_the_list_and_only_what_lacks_a_row_is_left(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(extract, "UNIT", 3)
-    assert pending_units(list("abcdefgh"), set("abcf"), set(), whole=True) == [(1, ["d", "e"]), (2, ["g", "h"])]
-    assert pending_units(list("abcdefgh"), set("abcdefgh"), {"e"}, whole=True) == [(1, ["d", "e", "f"])]
-    assert pending_units(list("abcdefgh"), set("abcdefgh"), {"e"}, whole=False) == [(1, ["e"])]
-    assert pending_units(list("abc"), set("abc"), set(), whole=True) == []
+def test_another_encoder_has_another_cache_and_the_first_is_not_touched(data: Path):
+    extract(data, rgb=Eye())
+    before = files(data)
+    extract(data, rgb=Eye(size=2))
+    assert len(list((data / "rgb").iterdir())) == 2
+    assert before.items() <= files(data).items()
 
 
-def test_an_encoder_that_fails_midway_keeps_the_finished_units(
-    fill: Callable[..., Filled], monkeypatch: pytest.MonkeyPatch, names: list[str]
-):
-    monkeypatch.setattr(extract, "UNIT", 10)
-    encoder = Eye(lambda means: {"feature": means[:, None]} if len(encoder.shown) < 4 else 1 / 0)
+@pytest.mark.usefixtures("units_of_ten")
+def test_an_encoder_that_fails_midway_keeps_the_finished_units(data: Path):
+    eye = Eye(lambda images: mean_of(images) if eye.rows <= 17 else 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        fill(encoder)
+        extract(data, rgb=eye)
     again = Eye()
-    assert fill(again).made == 14
-    assert sum(map(len, again.shown)) == 14
+    extract(data, rgb=again)
+    assert again.batches == [5, 5, 4]
 
 
-def test_progress_counts_what_is_left_and_ends_at_it(images: Rows, names: list[str], tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(extract, "UNIT", 10)
-    seen: list[tuple[int, int]] = []
-    fill_features(
-        Clips(tmp_path, "acted", names),
-        "rgb",
-        images,
-        Eye(),
-        batch=5,
-        progress=lambda done, total: seen.append((done, total)),
-    )
-    assert seen == [(0, 24), (10, 24), (20, 24), (24, 24)]
+@pytest.mark.usefixtures("units_of_ten")
+def test_progress_counts_what_is_left_and_ends_at_it(data: Path, videos: Path):
+    seen: dict[str, list[tuple[int, int]]] = {}
+    extract(
+        data, videos, rgb=Eye(), bars=lambda title: lambda *counts: seen.setdefault(title, []).append(counts)
+    )  # fmt: skip
+    assert seen == {"rgb features, eye": [(0, 24), (10, 24), (20, 24), (24, 24)]}
 
 
-def test_only_a_few_clips_are_read_ahead_of_the_encoder(monkeypatch: pytest.MonkeyPatch):
-    """So that memory stays the same however many clips there are."""
-    read: list[str] = []
-    stage = extract.Stage(
-        person_recipe("acted", "{name}", WholeFrame()),
-        lambda name: read.append(name) or extract.Input(np.zeros(1)),
-        lambda inputs: {},
-        ahead=6,
-    )
-    inputs = extract._read_ahead([str(number) for number in range(100)], stage)
-    next(inputs)
-    time.sleep(0.05)
-    assert len(read) <= 7
-    inputs.close()
+# -- what runs beside what
+
+
+@pytest.mark.usefixtures("units_of_ten")
+def test_features_of_the_first_unit_are_made_before_the_last_video_is_decoded(
+    videos: Path, new: Path, names: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    """And each unit's features are those of its own images."""
+    looked_at, read = threading.Event(), decoders().read
+
+    def patient(path: Path, counts: Sequence[int]) -> Any:
+        assert path.stem != names[-1] or looked_at.wait(60)
+        return read(path, counts)
+
+    def answer(images: np.ndarray) -> dict[str, np.ndarray]:
+        if eye.rows >= 10:
+            looked_at.set()
+        return mean_of(images)
+
+    eye = Eye(answer)
+    monkeypatch.setattr(decoders(), "read", patient)
+    extract(new, videos, rgb=eye)
+    rows = only_cache(new, "rgb")
+    for name in names:
+        assert rows.array("feature")[rows.row_of[name], 0] == image(new, name).mean(dtype=np.float32)
+    assert rows.array("image_crc").tolist() == list(only_cache(new, "person-images").checksums.values())
+
+
+class Picture:
+    """What a source reads; told apart from others by nothing but its life."""
+
+
+class Counting:
+    """A source and a target that note how many inputs are read and alive."""
+
+    checksums = None
+
+    def __init__(self, data: Path, names: Sequence[str], made: Path) -> None:
+        recipe = only_cache(made, "person-images").recipe
+        self.ledger = Ledger(Clips(data, "acted", names), recipe, 4, "cpu")
+        self.alive = weakref.WeakSet[Picture]()
+        self.read_ahead, self.most_alive, self._begun, self._encoded = 0, 0, 0, 0
+
+    def read(self, name: str, /) -> Input:
+        picture = Picture()
+        self.alive.add(picture)
+        self._begun += 1
+        return Input(picture)
+
+    def ready(self, unit: int, /) -> bool:
+        return True
+
+    wait = ready
+
+    def written(self, unit: int, parts: Sequence[Path], /) -> None: ...
+
+    def prepare(self, inputs: list[Input], /) -> int:
+        return len(inputs)
+
+    def encode(self, prepared: int, inputs: list[Input], /) -> np.ndarray:
+        self.read_ahead = max(self.read_ahead, self._begun - self._encoded)
+        self.most_alive = max(self.most_alive, len(self.alive))
+        self._encoded += prepared
+        return np.zeros(prepared)
+
+    def finish(self, encoded: np.ndarray, inputs: list[Input], /) -> module.Columns:
+        return {"feature": encoded}
+
+    def close(self, names: list[str], columns: module.Columns, reasons: list[str], /) -> Any:
+        return columns, reasons
+
+
+def test_a_few_batches_are_read_ahead_and_no_more_are_in_memory_however_long_the_unit(made: Path, tmp_path: Path):
+    """A clip's frames can be 30 MB; 64 of them in memory would end many a machine."""
+    counting = Counting(tmp_path, [str(number) for number in range(200)], made)
+    Pass(counting, [counting], 4, Clock()).run(Stop())
+    assert counting.read_ahead <= 4 * AHEAD
+    assert counting.most_alive <= 4 * (AHEAD + 2)  # one is encoded, one is being finished
+    assert len(open_index(counting.ledger.folder).places) == 200
 
 
 # -- failed clips again, other videos, another batch
 
 
+def test_units_are_fixed_parts_of_the_list_and_only_what_lacks_a_row_is_left(data: Path, names: list[str]):
+    recipe = only_cache(data, "person-images").recipe
+    columns = {"feature": np.zeros((2, 1))}
+    write_part(create_cache(data, recipe), 99, ["b", "c"], ["", "no"], columns)
+    clips, again = Clips(data, "acted", "abcd"), Clips(data, "acted", "abcd", retry=True)
+    assert Ledger(clips, recipe, 1, "").pending("abcd") == ["a", "d"]
+    assert Ledger(again, recipe, 1, "").pending("abcd") == ["a", "b", "c", "d"]
+    assert Ledger(again, recipe, 1, "").pending("ab") == ["a"]
+    assert Ledger(again, recipe, 1, "", lambda name: False).pending("abcd") == ["a", "c", "d"]
+
+
 def test_mended_clips_are_made_anew_when_asked_and_their_neighbours_stay(
-    images: Rows, videos: Videos, names: list[str], tmp_path: Path
+    videos: Path, made: Path, new: Path, names: list[str], tmp_path: Path
 ):
-    """Their whole unit runs again, so that every other row keeps its bits; the features follow."""
-    broken = tmp_path / "broken.mp4"
-    broken.write_text("no video")
-    clips, bad = Clips(tmp_path, "acted", names), Videos({**videos.paths, names[4]: broken}, videos.pattern)
-    found = fill_person_images(clips, bad, WholeFrame(), ignore)
-    features = fill_features(clips, "rgb", found.rows, Eye(), batch=5, progress=ignore)
-    assert list(found.failures) == list(features.failures) == [names[4]]
-    assert fill_person_images(clips, videos, WholeFrame(), ignore).made == 0
-    retry = Clips(tmp_path, "acted", names, retry=True)
-    mended = fill_person_images(retry, videos, WholeFrame(), ignore)
-    assert (mended.failures, mended.made) == ({}, 1)
-    assert all(np.array_equal(jpeg(mended.rows, name), jpeg(images, name)) for name in names)
-    again = fill_features(clips, "rgb", mended.rows, Eye(), batch=5, progress=ignore)
-    assert again.failures == {} and len(again.rows.names) == len(names)
-    assert fill_features(clips, "rgb", mended.rows, Eye(), batch=5, progress=ignore).made == 0
+    """The features follow: of the whole unit, so that every other row keeps its bits."""
+    broken = link(videos, tmp_path / "broken", names, **{names[4]: "no video"})
+    extract(new, broken, rgb=Eye())
+    assert list(failures(new, "person-images")) == list(failures(new, "rgb")) == [names[4]]
+    before = columns_of(only_cache(new, "rgb"))["feature"]
+    assert [report.made for report in extract(new, videos, rgb=Eye()).reports] == [0, 0]
+    mended = extract(new, videos, rgb=Eye(), retry=True)
+    assert [report.made for report in mended.reports] == [1, 24]
+    assert failures(new, "person-images") == failures(new, "rgb") == {}
+    assert all(np.array_equal(image(new, name), image(made, name)) for name in names)
+    rows = only_cache(new, "rgb")
+    after = dict(zip(rows.names, columns_of(rows)["feature"], strict=True))
+    assert [after[name] != was for name, was in zip(names, before, strict=True)] == [n == names[4] for n in names]
+    assert [report.made for report in extract(new, rgb=Eye()).reports] == [0, 0]
 
 
-def test_features_follow_their_person_images(images: Rows, videos: Videos, names: list[str], tmp_path: Path):
+def test_an_image_that_was_made_anew_has_its_features_made_anew_without_being_asked(
+    videos: Path, new: Path, names: list[str], tmp_path: Path
+):
+    broken = link(videos, tmp_path / "broken", names, **{names[4]: "no video"})
+    extract(new, broken, rgb=Eye())
+    extract(new, videos, retry=True)
+    eye = Eye()
+    extract(new, rgb=eye)
+    assert eye.rows == 24
+    assert failures(new, "rgb") == {}
+
+
+def test_features_follow_their_person_images(videos: Path, data: Path, names: list[str], tmp_path: Path):
     """The recipe is the same when person images are made anew from other videos; the features are not."""
-    clips = Clips(tmp_path, "acted", names)
-    first = fill_person_images(clips, videos, WholeFrame(), ignore)
-    before = fill_features(clips, "rgb", first.rows, Eye(), batch=5, progress=ignore).rows
-    shutil.move(first.rows.folder, tmp_path / "moved-away")
-    swapped = Videos({**videos.paths, names[0]: videos.paths[names[1]]}, videos.pattern)
-    other = fill_person_images(clips, swapped, WholeFrame(), ignore)
-    after = fill_features(clips, "rgb", other.rows, Eye(), batch=5, progress=ignore)
-    assert after.made > 0
-    feature, was = after.rows.array("feature"), before.array("feature")
-    assert not np.array_equal(feature[after.rows.row_of[names[0]]], was[before.row_of[names[0]]])
-    assert np.array_equal(feature[after.rows.row_of[names[2]]], was[before.row_of[names[2]]])
+    extract(data, rgb=Eye())
+    was = only_cache(data, "rgb").array("feature")
+    shutil.move(data / "person-images", tmp_path / "moved-away")
+    swapped = link(videos, tmp_path / "swapped", names, **{names[0]: videos / f"{names[1]}.mp4"})
+    assert extract(data, swapped, rgb=Eye()).reports[1].made > 0
+    rows = only_cache(data, "rgb")
+    feature = rows.array("feature")[[rows.row_of[name] for name in names]]
+    assert feature[0] == was[1] != was[0]
+    assert (feature[1:] == was[1:]).all()
 
 
-def test_a_folder_with_the_mended_videos_alone_does_no_harm(videos: Videos, names: list[str], tmp_path: Path):
+def test_a_folder_with_the_mended_videos_alone_does_no_harm(videos: Path, new: Path, names: list[str], tmp_path: Path):
     """Only the failed clips are read again: the others need not be there."""
-    clips = Clips(tmp_path, "acted", names)
-    without = Videos({name: path for name, path in videos.paths.items() if name != names[4]}, videos.pattern)
-    assert list(fill_person_images(clips, without, WholeFrame(), ignore).failures) == [names[4]]
-    alone = Videos({names[4]: videos.paths[names[4]]}, videos.pattern)
-    found = fill_person_images(Clips(tmp_path, "acted", names, retry=True), alone, WholeFrame(), ignore)
-    assert (found.failures, found.made) == ({}, 1)
+    extract(new, link(videos, tmp_path / "without", [name for name in names if name != names[4]]))
+    assert list(failures(new, "person-images")) == [names[4]]
+    found = extract(new, link(videos, tmp_path / "alone", [names[4]]), retry=True)
+    assert (found.decoded, found.reports[0].made) == (1, 1)
+    assert failures(new, "person-images") == {}
 
 
-def test_a_clip_that_left_the_data_set_is_no_failure_of_it(videos: Videos, names: list[str], tmp_path: Path):
-    without = Videos({name: path for name, path in videos.paths.items() if name != names[4]}, videos.pattern)
-    fill_person_images(Clips(tmp_path, "acted", names), without, WholeFrame(), ignore)
-    rest = [name for name in names if name != names[4]]
-    assert fill_person_images(Clips(tmp_path, "acted", rest), without, WholeFrame(), ignore).failures == {}
+def test_a_clip_that_left_the_data_set_is_no_failure_of_it(videos: Path, new: Path, names: list[str], tmp_path: Path):
+    extract(new, link(videos, tmp_path / "without", [name for name in names if name != names[4]]))
+    write_names(new, [name for name in names if name != names[4]])
+    assert extract(new, videos).reports[0].failures == {}
 
 
-def jpeg(rows: Rows, name: str) -> np.ndarray:
-    return rows.columns["jpeg"][rows.row_of[name]]
+def test_other_videos_of_the_same_names_are_refused(videos: Path, data: Path, names: list[str], tmp_path: Path):
+    longer = tmp_path / "longer.mp4"
+    longer.write_bytes((videos / f"{names[0]}.mp4").read_bytes() + b"longer")
+    changed = link(videos, tmp_path / "changed", names, **{names[0]: longer})
+    with pytest.raises(ValueError, match=rf"made from other videos; 1 of 24 differ in size, such as .*{names[0]}\.mp4"):
+        extract(data, changed)
 
 
-def test_other_videos_of_the_same_names_are_refused(images: Rows, videos: Videos, names: list[str], tmp_path: Path):
-    clips = Clips(tmp_path, "acted", names)
-    fill_person_images(clips, videos, WholeFrame(), ignore)
-    other = tmp_path / "other.mp4"
-    other.write_bytes(videos.paths[names[0]].read_bytes() + b"longer")
-    changed = Videos({**videos.paths, names[0]: other}, videos.pattern)
-    with pytest.raises(ValueError, match=r"made from other videos; 1 of 24 differ in size, such as .*other\.mp4"):
-        fill_person_images(clips, changed, WholeFrame(), ignore)
-
-
-def test_a_cache_goes_on_with_the_batch_it_was_begun_with(images: Rows, names: list[str], tmp_path: Path):
+def test_a_cache_goes_on_with_the_batch_it_was_begun_with(data: Path, made: Path, names: list[str]):
     """Features depend on the batch in their last digits; nothing is mixed."""
-    fill_features(Clips(tmp_path, "acted", names[:10]), "rgb", images, Eye(), batch=5, progress=ignore)
-    clips = Clips(tmp_path, "acted", names)
+    write_names(data, names[:10])
+    extract(data, rgb=Eye(), batch=5)
+    shutil.copy(made / "skeletons.h5", data)
     with pytest.raises(ValueError, match="begun with --batch 5; its features depend on it, so go on with it"):
-        fill_features(clips, "rgb", images, Eye(), batch=4, progress=ignore)
-    assert fill_features(clips, "rgb", images, Eye(), batch=5, progress=ignore).made == 14
+        extract(data, rgb=Eye(), batch=4)
+    assert extract(data, rgb=Eye(), batch=5).reports[1].made == 14
 
 
-def test_an_encoder_that_fails_at_once_leaves_nothing(images: Rows, names: list[str], tmp_path: Path):
-    class Broken(Eye):
-        def encode(self, images: Any) -> Any:
-            raise RuntimeError("no")
-
-    with pytest.raises(RuntimeError, match="no"):
-        fill_features(Clips(tmp_path, "acted", names), "rgb", images, Broken(), batch=5, progress=ignore)
-    assert not list(tmp_path.iterdir())
+# -- too little memory
 
 
-# -- kill -9
+class Small(Eye):
+    """A device whose memory holds so many images."""
+
+    def __init__(self, most: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.most = most
+
+    def encode(self, prepared: np.ndarray, /) -> Any:
+        if len(prepared) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nMore lines")
+        return super().encode(prepared)
 
 
-def run(data: Path, raw: Path, cwd: Path, pause: float) -> subprocess.Popen[bytes]:
-    options = [
-        "--videos",
-        raw / "videos",
-        "--person",
-        "frame",
-        "--rgb",
-        "eyes:Mixing",
-        "--batch",
-        "3",
-        "--device",
-        "cpu",
-    ]
-    script = RUN.replace("PAUSE", str(pause))
-    command = [sys.executable, "-c", script, "extract-features", data, *options]
-    return subprocess.Popen(list(map(str, command)), cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+def test_out_of_memory_the_batch_is_halved_the_unit_redone_and_the_rows_say_so(data: Path, tmp_path: Path):
+    found = extract(data, rgb=Small(3), batch=16)
+    rows = only_cache(data, "rgb")
+    assert found.reports[1].note == "made 24 rows"
+    assert set(rows.array("batch")) == {2}
+    index = open_index(rows.folder)
+    assert (index.batch, index.fit) == (16, 2)
 
 
-def kill_when(process: subprocess.Popen[bytes], data: Path, pattern: str, count: int) -> None:
-    until = time.monotonic() + 60
-    while len(list(data.glob(pattern))) < count and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.005)
-    process.kill()
-    error = process.communicate()[1].decode()
-    assert (process.returncode, error) == (-signal.SIGKILL, "")
+@pytest.mark.usefixtures("units_of_ten")
+def test_what_was_written_before_memory_ran_out_stays(data: Path):
+    """Only the unit in flight is made again."""
+    eye = Small(5)
+
+    def shrink(images: np.ndarray) -> dict[str, np.ndarray]:
+        eye.most = 5 if eye.rows < 13 else 2
+        return mean_of(images)
+
+    eye._answer = shrink
+    extract(data, rgb=eye, batch=5)
+    assert eye.batches == [5, 5, 5, *[2] * 5, 2, 2]
+    assert only_cache(data, "rgb").array("batch").tolist() == [5] * 10 + [2] * 14
 
 
-def parts(caches: Path) -> dict[str, tuple[int, int]]:
-    """What tells a part file from one that was written again."""
-    stats = {path: path.stat() for path in caches.glob("*/parts/*.h5")}
-    return {str(path): (stat.st_ino, stat.st_mtime_ns) for path, stat in stats.items()}
+@pytest.mark.usefixtures("units_of_ten")
+def test_the_batch_that_held_is_remembered_by_the_next_run(data: Path):
+    """Also by one that follows a crash, and by prompts that are made beside it."""
+    first = Small(3, prompt="a")
+    first._answer = lambda images: mean_of(images) if first.rows <= 10 else 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        extract(data, texts=[first], batch=8)
+    again, beside = Small(3, prompt="a"), Small(3, prompt="b")
+    extract(data, texts=[again, beside], batch=8)
+    assert set(again.batches + beside.batches) == {2}
+    for folder in (data / "text").iterdir():
+        assert set(open_cache(folder).array("batch")) == {2}
 
 
-def test_after_any_number_of_kills_the_caches_equal_those_of_an_unbroken_run(data: Path, raw: Path, tmp_path: Path):
-    """Bit by bit, with an encoder whose rows depend on their batch; and no finished unit was made twice."""
-    (tmp_path / "eyes.py").write_text(ENCODERS)
-    unbroken = Path(shutil.copytree(data, tmp_path / "unbroken"))
-    whole = run(unbroken, raw, tmp_path, 0)
-    for pattern, count in KILLS:
-        kind = pattern.split("/")[0]
-        before = parts(data / kind)
-        kill_when(run(data, raw, tmp_path, 0.1), data, pattern, count)
-        assert before.items() <= parts(data / kind).items()
-        assert not list(data.glob(f"{kind}/*/cache.h5"))
-    last = run(data, raw, tmp_path, 0)
-    for process in (whole, last):
-        error = process.communicate(timeout=120)[1].decode()
-        assert (process.returncode, error) == (0, "")
-    for kind in ("person-images", "rgb"):
-        broken, wanted = (open_cache(next((folder / kind).iterdir())) for folder in (data, unbroken))
-        assert (broken.recipe, broken.names) == (wanted.recipe, wanted.names)
-        assert columns_of(broken) == columns_of(wanted)
-        assert not list(broken.folder.glob("parts/*.h5"))
+@pytest.mark.parametrize("most", [0, 1])
+def test_one_clip_that_does_not_fit_is_one_clear_line(data: Path, most: int):
+    """Found out on the blank image of the trial, or later, on a real one."""
+    eye = Small(most)
+    eye._answer = lambda images: mean_of(images) if is_blank(images) else eye.encode(np.stack([images] * 2))
+    line = r"out of memory with one clip a batch \(CUDA out of memory\.\); take a smaller model, another --device, or"
+    with pytest.raises(RuntimeError, match=line) as error:
+        extract(data, rgb=eye, batch=4)
+    assert "\n" not in str(error.value)
+
+
+# -- other versions
+
+
+@pytest.fixture
+def begun(data: Path, made: Path, names: list[str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Features of the first ten clips were made with another torch."""
+    write_names(data, names[:10])
+    with monkeypatch.context() as earlier:
+        earlier.setattr("mmcl.pipeline.ledger.library_versions", lambda: {"numpy": "2.4", "torch": "2.11"})
+        extract(data, rgb=Eye())
+    monkeypatch.setattr("mmcl.pipeline.ledger.library_versions", lambda: {"numpy": "2.4", "torch": "2.13"})
+    return data
+
+
+def test_every_part_notes_the_versions_and_the_device_that_made_it(data: Path):
+    extract(data, rgb=Eye())
+    (noted,) = open_index(only_cache(data, "rgb").folder).libraries
+    assert noted["device"] == "cpu"
+    assert {"numpy", "opencv-python", "torch", "transformers"} <= noted.keys()
+    assert noted["torch"] == torch.__version__.split("+")[0] or noted["torch"] == torch.__version__
+    (images,) = open_index(only_cache(data, "person-images").folder).libraries
+    assert "device" not in images  # no network made them
+
+
+def test_a_resume_under_other_versions_is_refused_with_the_flag_that_accepts_it(begun: Path, made: Path):
+    shutil.copy(made / "skeletons.h5", begun)
+    said = r"begun with torch 2\.11, here 2\.13; rows made now may differ .* or say --accept-versions"
+    eye = Eye()
+    with pytest.raises(ValueError, match=said):
+        extract(begun, rgb=eye)
+    assert eye.rows == 0
+    assert extract(begun, rgb=eye, accept=True).reports[1].made == 14
+    noted = open_index(only_cache(begun, "rgb").folder).libraries
+    assert [one["torch"] for one in noted] == ["2.11", "2.13"]
+
+
+def test_a_complete_cache_is_used_under_any_versions(begun: Path):
+    assert extract(begun, rgb=Eye()).reports[1].note == "reused as it was"
+
+
+# -- the disk
+
+
+@pytest.mark.parametrize(("free", "fits"), [(75_000_000, True), (68_000_000, False)])
+def test_a_disk_that_is_too_small_is_said_before_the_start(
+    videos: Path, new: Path, monkeypatch: pytest.MonkeyPatch, free: int, fits: bool
+):
+    """24 strips are at most 2.2 MB of JPEG files, written as parts and as one table; 67 MB are to stay free."""
+    monkeypatch.setattr("mmcl.pipeline.stage.shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+    if fits:
+        assert extract(new, videos).reports[0].made == 24
+        return
+    with pytest.raises(OSError, match="about 72 MB are needed and 68 MB are free; free some space"):
+        extract(new, videos)
+    assert [path.name for path in new.iterdir()] == ["skeletons.h5"]
+
+
+def test_jpeg_files_keep_their_pictures(made: Path, names: list[str]):
+    """What is in the cache is what the encoder is shown, to the bit, however often it is opened."""
+    picture = image(made, names[0])
+    again = from_jpegs(*to_jpegs(picture))
+    assert np.abs(again.astype(int) - picture).mean() < 2

@@ -1,4 +1,6 @@
-"""Feature caches: parts, merging, finding rows by name, and what is refused."""
+"""Feature caches: parts, rows by name, and what is refused."""
+
+from __future__ import annotations
 
 import json
 import shutil
@@ -9,19 +11,21 @@ import numpy as np
 import pytest
 
 from mmcl.cache import store
+from mmcl.cache.merge import merge
 from mmcl.cache.recipe import Recipe
 from mmcl.cache.store import (
+    Made,
     cache_folders,
     create_cache,
-    done_names,
     find_caches,
     is_merged,
-    merge,
+    move_caches,
     open_cache,
+    sweep,
     verify,
     write_part,
 )
-from mmcl.cache.table import Ragged
+from mmcl.cache.table import Ragged, read_table
 
 RECIPE = Recipe("rgb", "acted", {"model": "owner/net"})
 NAMES = [f"clip{number}" for number in range(6)]
@@ -31,20 +35,12 @@ def value(name: str) -> float:
     return float(name.removeprefix("clip")) + 0.5
 
 
-def put(folder: Path, unit: int, names: list[str], failed: str = "") -> None:
+def put(folder: Path, unit: int, names: list[str], failed: str = "") -> Path:
     columns = {
         "feature": np.array([[value(name)] * 2 for name in names], np.float32),
         "jpeg": Ragged.of([np.full(len(name) + row, row, np.uint8) for row, name in enumerate(names)]),
     }
-    write_part(folder, unit, names, ["unreadable: not a video" * (name == failed) for name in names], columns)
-
-
-def assert_whole(folder: Path, names: list[str]) -> None:
-    rows = open_cache(folder)
-    assert sorted(rows.names) == sorted(names)
-    for name in names:
-        assert (rows.array("feature")[rows.row_of[name]] == value(name)).all()
-    assert verify(folder) == []
+    return write_part(folder, unit, names, ["unreadable: not a video" * (name == failed) for name in names], columns)
 
 
 @pytest.fixture
@@ -67,9 +63,14 @@ def test_a_cache_lies_in_a_folder_named_by_its_recipe_which_it_keeps(folder: Pat
 
 
 def test_parts_become_one_table_whose_rows_are_found_by_name(merged: Path):
-    assert_whole(merged, NAMES)
+    rows = open_cache(merged)
+    assert rows.names == NAMES
+    for name in NAMES:
+        assert (rows.array("feature")[rows.row_of[name]] == value(name)).all()
+    assert verify(merged) == []
     assert is_merged(merged)
-    assert sorted(path.name for path in merged.rglob("*")) == ["cache.h5", "parts", "recipe.json"]
+    left = {path.name for path in merged.rglob("*")}
+    assert left == {"cache.h5", "parts", "recipe.json", "merge.lock"}
 
 
 def test_a_failed_clip_has_a_row_and_its_reason(merged: Path):
@@ -85,74 +86,42 @@ def test_names_of_any_language_are_kept(folder: Path):
     names = ["ходьба", "歩く_01", "a b/c"]
     write_part(folder, 0, names, [""] * 3, {"feature": np.zeros((3, 1))})
     assert merge(folder).names == names
-    assert done_names(folder) == set(names)
 
 
 def test_a_part_says_what_made_it(merged: Path):
-    with h5py.File(merged / "cache.h5") as file:
-        assert file.attrs["key"] == RECIPE.key
-        assert set(json.loads(file.attrs["libraries"])) == set(store.LIBRARIES)
+    _, said = read_table(merged / "cache.h5")
+    assert said["key"] == RECIPE.key
+    libraries = json.loads(str(said["libraries"]))
+    assert {"numpy", "opencv-python", "torch", "transformers"} <= set(libraries) <= set(store.LIBRARIES)
 
 
-def test_a_table_that_grew_under_several_versions_names_each_once(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    """However often it was merged: an HDF5 attribute holds 64 KB."""
-    for number in range(20):
-        monkeypatch.setattr(store, "library_versions", lambda number=number: {"torch": f"2.{number % 3}"})
-        put(folder, number, [f"clip{number}"])
-        merge(folder)
-    with h5py.File(folder / "cache.h5") as file:
-        versions = json.loads(file.attrs["libraries"])
-    assert versions == {"mixed": ['{"torch": "2.0"}', '{"torch": "2.1"}', '{"torch": "2.2"}']}
+def test_a_library_that_is_not_installed_is_not_noted(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(store, "LIBRARIES", ("numpy", "no-such-library"))
+    assert store.library_versions() == {"numpy": np.__version__}
 
 
-def test_a_kill_between_parts_loses_none_that_was_written(folder: Path):
+def test_rows_that_are_made_anew_take_no_other_parts_file(folder: Path):
+    """Another process may be merging that one, and will remove it."""
+    columns = {"feature": np.zeros((1, 1))}
+    first, again, newer = (
+        write_part(folder, 0, ["a"], [""], columns, Made(generation=generation)) for generation in (1, 1, 2)
+    )
+    assert first == again != newer
+
+
+def test_a_half_written_part_is_no_part(folder: Path):
     put(folder, 0, NAMES[:3])
     (folder / "parts" / "00000001-abc.h5.host.1.tmp").write_bytes(b"half a part")
-    assert done_names(folder) == set(NAMES[:3])
     assert not is_merged(folder)
-    put(folder, 1, NAMES[3:])
-    merge(folder)
-    assert_whole(folder, NAMES)
+    assert merge(folder).names == NAMES[:3]
 
 
-def test_parts_that_come_after_a_merge_are_added(merged: Path):
-    put(merged, 7, ["clip7", "clip8"])
-    assert not is_merged(merged)
-    assert done_names(merged) == {*NAMES, "clip7", "clip8"}
-    merge(merged)
-    assert_whole(merged, [*NAMES, "clip7", "clip8"])
-
-
-@pytest.mark.parametrize("later", [[], ["clip9"]], ids=["nothing new", "a new clip"])
-@pytest.mark.parametrize("unlinked", [0, 1])
-def test_a_kill_after_merging_and_before_the_parts_are_gone_doubles_no_row(
-    folder: Path, unlinked: int, later: list[str]
-):
-    """Parts whose rows are all in the table already are only removed."""
-    put(folder, 0, NAMES[:3])
-    put(folder, 1, NAMES[3:])
-    aside = shutil.copytree(folder / "parts", folder.parent / "aside")
-    merge(folder)
-    for part in sorted(aside.iterdir())[unlinked:]:
-        shutil.copy(part, folder / "parts")
-    if later:
-        put(folder, 2, later)
-    merge(folder)
-    assert is_merged(folder)
-    assert_whole(folder, [*NAMES, *later])
-
-
-def test_two_runs_that_did_the_same_unit_count_it_once(folder: Path):
-    put(folder, 0, NAMES[:4])
-    put(folder, 1, NAMES[2:])
-    merge(folder)
-    assert_whole(folder, NAMES)
-
-
-def test_a_merge_is_not_redone_where_nothing_came(merged: Path):
-    before = (merged / "cache.h5").stat()
-    merge(merged)
-    assert (merged / "cache.h5").stat() == before
+def test_half_written_parts_go_with_the_next_run_of_their_share(folder: Path):
+    """Only with that: another process may be writing its own."""
+    for unit in range(4):
+        (folder / "parts" / f"{unit:08d}-abc.h5.host.1.tmp").touch()
+    sweep(folder, 1, 2)
+    assert sorted(path.name[:8] for path in (folder / "parts").iterdir()) == ["00000000", "00000002"]
 
 
 def test_another_recipe_in_the_folder_is_refused_with_the_difference(folder: Path, tmp_path: Path):
@@ -201,3 +170,13 @@ def test_caches_of_a_data_set_are_listed(merged: Path, tmp_path: Path):
     assert find_caches(tmp_path, "person-images") == []
     with pytest.raises(FileNotFoundError, match="no such folder; make it with `mmcl prepare`"):
         cache_folders(tmp_path / "nowhere")
+
+
+def test_caches_move_to_another_folder_and_back(merged: Path, tmp_path: Path):
+    aside = tmp_path / "aside"
+    move_caches(tmp_path, aside)
+    assert [path.name for path in cache_folders(aside)] == [merged.name]
+    assert cache_folders(tmp_path) == []
+    move_caches(aside, tmp_path)
+    move_caches(aside, tmp_path)  # again, with nothing there
+    assert open_cache(merged).names == NAMES

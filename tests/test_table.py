@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 from collections import namedtuple
+from collections.abc import Callable
+from mmap import mmap
 from pathlib import Path
 
 import h5py
@@ -34,6 +36,34 @@ for limit in limits:
     except OSError as error:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         print(error.errno, error.strerror, sorted(path.name for path in folder.iterdir()), sep="|")
+"""
+
+DAMAGE = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from mmcl.cache.table import Ragged, damaged_rows, read_table
+def content(path):
+    columns, attributes = read_table(path)
+    rows = {name: [row.tobytes() for row in column] for name, column in columns.items()}
+    return rows, attributes
+good, bad = Path(sys.argv[1]), Path(sys.argv[2])
+whole, wanted = good.read_bytes(), content(good)
+found = {"refused": 0, "named": 0, "as it was": 0, "taken for good": []}
+for place in range(0, len(whole), 3):
+    bad.write_bytes(whole[:place] + bytes([whole[place] ^ 0x41]) + whole[place + 1:])
+    try:
+        rows = damaged_rows(bad)
+    except OSError:
+        found["refused"] += 1
+        continue
+    if rows:
+        found["named"] += 1
+    elif content(bad) == wanted:
+        found["as it was"] += 1
+    else:
+        found["taken for good"].append(place)
+print(json.dumps(found))
 """
 
 
@@ -77,7 +107,7 @@ def test_another_recipe_has_another_key(other: Recipe):
 
 
 def test_the_key_does_not_depend_on_the_order_of_settings_nor_on_the_process():
-    assert Recipe("text", "acted", dict(reversed(SETTINGS.items()))).key == recipe().key == "67ebf0d721a2"
+    assert Recipe("text", "acted", dict(reversed(SETTINGS.items()))).key == recipe().key == "d315bf43a9f1"
 
 
 def test_differences_name_what_was_found_and_what_was_wanted():
@@ -130,11 +160,32 @@ def test_fixed_and_ragged_columns_and_attributes_come_back_as_they_were(tmp_path
     assert found["feature"].dtype == np.float32
 
 
-def test_columns_are_memory_mapped_so_that_processes_share_them(tmp_path: Path):
+def test_columns_are_views_into_one_memory_map_so_that_processes_share_them(tmp_path: Path):
     write_table(tmp_path / "t.h5", columns(), {})
     found, _ = read_table(tmp_path / "t.h5")
-    assert isinstance(found["feature"], np.memmap)
-    assert isinstance(found["jpeg"].values, np.memmap)
+    arrays = [found["feature"], found["name"], found["jpeg"].values, found["jpeg"].offsets]
+    assert {type(array.base) for array in arrays} == {mmap}
+    assert len({id(array.base) for array in arrays}) == 1
+    with pytest.raises(ValueError, match="read-only"):
+        found["feature"][0] = 1
+
+
+def test_an_opened_table_outlives_its_replacement(tmp_path: Path):
+    """As a merge replaces it under a reader."""
+    write_table(tmp_path / "t.h5", columns(seed=0), {})
+    found, _ = read_table(tmp_path / "t.h5")
+    write_table(tmp_path / "t.h5", columns(rows=9, seed=1), {})
+    assert_rows(found["feature"], list(columns(seed=0)["feature"]))
+
+
+def test_attributes_are_of_fixed_length_and_as_long_as_they_need_to_be(tmp_path: Path):
+    """Text of variable length can hang its reader; `only` reads those that are asked for."""
+    wanted = {"classes": "é" * 100_000, "empty": "", "batch": 16}
+    write_table(tmp_path / "t.h5", columns(), wanted)
+    assert read_table(tmp_path / "t.h5")[1] == wanted
+    assert read_table(tmp_path / "t.h5", only=("batch", "other"))[1] == {"batch": 16}
+    with h5py.File(tmp_path / "t.h5") as file:
+        assert all(h5py.check_string_dtype(file.attrs.get_id(name).dtype).length for name in ("classes", "empty"))
 
 
 def test_any_hdf5_reader_can_open_a_table(tmp_path: Path):
@@ -168,6 +219,35 @@ def test_one_flipped_byte_is_found_in_its_row(tmp_path: Path, column: str):
     content[place] ^= 1
     path.write_bytes(content)
     assert damaged_rows(path) == [3]
+
+
+@pytest.mark.parametrize("offset", [-1, 16, 1 << 40])
+def test_an_offset_that_leads_out_of_the_values_damages_the_rows_beside_it_and_no_other(tmp_path: Path, offset: int):
+    path = tmp_path / "t.h5"
+    write_table(path, columns(), {})
+    with h5py.File(path, "r+") as file:
+        file["jpeg/offsets"][2] = offset
+    assert damaged_rows(path) == [1, 2]
+    jpeg = read_table(path)[0]["jpeg"]
+    with pytest.raises(ValueError, match=r"row 1 of a ragged column runs from 1 to .* of 15 values"):
+        jpeg[1]
+    with pytest.raises(ValueError, match="do not rise from 0 to 15, the number of its values"):
+        assert len(jpeg.lengths)
+    with pytest.raises(ValueError, match="do not rise from 0 to 15"):
+        concatenate(tmp_path / "all.h5", [path], [np.arange(5)], {})
+
+
+@pytest.mark.parametrize("offsets", [np.array([0, 2]), np.array([1, 3]), np.array([0, 2, 1, 3])])
+def test_a_ragged_column_whose_offsets_do_not_fit_is_not_written(tmp_path: Path, offsets: np.ndarray):
+    with pytest.raises(ValueError, match=r"do not rise from 0 to 3|row 1 of a ragged column"):
+        write_table(tmp_path / "t.h5", {"jpeg": Ragged(np.zeros(3), offsets)}, {})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("offsets", [np.array([0.0, 3]), np.array([], int), np.array([[0, 3]])])
+def test_offsets_are_integers_one_more_than_rows(offsets: np.ndarray):
+    with pytest.raises(ValueError, match=r"offsets of a ragged column are .*, wanted integers \[rows \+ 1\]"):
+        Ragged(np.zeros(3), offsets)
 
 
 @pytest.mark.parametrize("content", [b"", b"no HDF5 at all" * 100])
@@ -282,13 +362,96 @@ def test_a_table_on_a_disk_that_really_fills_up(tmp_path: Path, size: str):
         subprocess.run(["umount", tmp_path], check=True)
 
 
-def test_a_strangers_file_makes_no_pointers_and_leads_to_no_other_file(tmp_path: Path):
-    """Text of variable length is a pointer in memory; a column kept elsewhere names a file of its maker's choice."""
-    with h5py.File(tmp_path / "pointers.h5", "w") as file:
-        file["name"] = np.array(["a", "b"], dtype=h5py.string_dtype())
-    with pytest.raises(OSError, match="column /name is of type object, not numbers or fixed text"):
-        read_table(tmp_path / "pointers.h5")
-    with h5py.File(tmp_path / "elsewhere.h5", "w") as file:
-        file.create_dataset("x", (4,), "u1", external=[(str(tmp_path / "secret"), 0, 4)])
-    with pytest.raises(OSError, match="column /x lies in another file, which is not followed"):
-        read_table(tmp_path / "elsewhere.h5")
+# -- files from strangers
+
+
+def virtual(file: h5py.File, folder: Path, maxshape: tuple[int | None]) -> None:
+    layout = h5py.VirtualLayout((4,), "u1", maxshape=maxshape)
+    layout[:] = h5py.VirtualSource(folder / "secret.h5", "secret", (4,), "u1", maxshape)
+    file.create_virtual_dataset("x", layout)
+
+
+def mixed_group(file: h5py.File) -> None:
+    file["x/values"], file["x/offsets"] = np.zeros(3), h5py.SoftLink("/y")
+
+
+STRANGE = {
+    "an external link": (
+        lambda file, folder: file.__setitem__("x", h5py.ExternalLink(folder / "secret.h5", "secret")),
+        "x is a link to elsewhere, which is not followed",
+    ),
+    "a soft link": (lambda file, _: file.__setitem__("x", h5py.SoftLink("/y")), "x is a link to elsewhere"),
+    "a soft link in a group": (lambda file, _: mixed_group(file), "offsets is a link to elsewhere"),
+    "external storage": (
+        lambda file, folder: file.create_dataset("x", (4,), "u1", external=[(folder / "secret", 0, 4)]),
+        "column /x lies in another file, which is not followed",
+    ),
+    "a virtual data set": (lambda file, folder: virtual(file, folder, (4,)), "column /x lies in another file"),
+    "a growing virtual data set": (lambda file, folder: virtual(file, folder, (None,)), "column /x lies in another"),
+    "text of variable length": (
+        lambda file, _: file.create_dataset("x", data=["a"], dtype=h5py.string_dtype()),
+        "column /x is of type object, not numbers or fixed text",
+    ),
+    "lists": (lambda file, _: file.create_dataset("x", (2,), h5py.vlen_dtype("i4")), "column /x is of type object"),
+    "references": (lambda file, _: file.create_dataset("x", (2,), h5py.ref_dtype), "column /x is of type object"),
+    "compound values": (lambda file, _: file.create_dataset("x", (2,), "i4,f4"), r"column /x is of type \["),
+    "arrays of values": (lambda file, _: file.create_dataset("x", (2,), "(3,)f4"), "column /x is of type"),
+    "opaque values": (lambda file, _: file.create_dataset("x", (2,), "V4"), "column /x is of type"),
+    "a named type": (lambda file, _: file.__setitem__("x", np.dtype("f4")), "/x is a TypeFloatID, wanted a data set"),
+    "compressed values": (
+        lambda file, _: file.create_dataset("x", data=np.zeros(99), compression="gzip"),
+        "column /x is not contiguous, or was never written",
+    ),
+    "values never written": (
+        lambda file, _: file.create_dataset("x", (99,), "f4"),
+        "column /x is not contiguous, or was",
+    ),
+    "a single value": (lambda file, _: file.create_dataset("x", data=1.0), r"column /x, float64 \[\], has no rows"),
+    "a group of groups": (lambda file, _: file.create_group("x/values/y"), "group /x holds values, wanted values and"),
+    "columns of two lengths": (
+        lambda file, _: file.update(x=np.zeros(3), y=np.zeros(4)),
+        r"columns have \[3, 4\] rows",
+    ),
+    "a text attribute of variable length": (
+        lambda file, _: file.attrs.update(key="abc"),
+        "attribute key is of type object, not a number or text of fixed length",
+    ),
+    "an attribute of many numbers": (
+        lambda file, _: file.attrs.update(key=[1, 2]),
+        "attribute key has more values than one",
+    ),
+    "a fraction as an attribute": (lambda file, _: file.attrs.update(key=0.5), "attribute key is of type float64"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), STRANGE.values(), ids=list(STRANGE))
+def test_a_strangers_file_makes_no_pointers_and_leads_to_no_other_file(
+    tmp_path: Path, make: Callable[[h5py.File, Path], object], message: str
+):
+    """Each of these is refused before a value is read, with the file's name."""
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["secret"] = np.arange(4, dtype="u1")
+    (tmp_path / "secret").write_bytes(b"word")
+    with h5py.File(tmp_path / "strange.h5", "w") as file:
+        make(file, tmp_path)
+    with pytest.raises(OSError, match=rf"strange\.h5: not a readable HDF5 file \(.*{message}"):
+        read_table(tmp_path / "strange.h5")
+
+
+def test_a_file_that_cannot_be_opened_for_another_reason_is_not_to_be_deleted(tmp_path: Path):
+    with pytest.raises(FileNotFoundError):
+        read_table(tmp_path / "nowhere.h5")
+    with pytest.raises(IsADirectoryError):
+        read_table(tmp_path)
+
+
+def test_wherever_a_byte_is_damaged_the_table_is_refused_or_its_row_named(tmp_path: Path):
+    """In a process of its own, which must not crash, hang, or take damaged bytes for good ones."""
+    write_table(tmp_path / "good.h5", columns() | {"kept": np.ones(5, bool)}, {"key": "abc", "batch": 16})
+    command = [sys.executable, "-c", DAMAGE, str(tmp_path / "good.h5"), str(tmp_path / "bad.h5")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert found["taken for good"] == []
+    assert found["refused"] > 300
+    assert found["named"] > 30
