@@ -23,7 +23,6 @@ app = typer.Typer(
 )
 app.add_typer(caches, name="cache")
 app.add_typer(models, name="models")
-app.command()(show)
 
 WRONG_USE, FAILURE = 2, 1
 LISTED = 40  # odd files shown on the terminal; all of them are in a file
@@ -181,6 +180,9 @@ def evaluate(
 ) -> None:
     """Test runs on skeletons only: no feature cache is read, no big model is loaded."""
     _evaluate(runs, data)
+
+
+app.command()(show)
 
 
 @app.command()

@@ -1,18 +1,17 @@
-"""Caches of one data set side by side: how they were made, and how far two of them agree clip by clip.
+"""Two caches of one data set side by side: how far they agree, clip by clip.
 
 What cannot be known, such as the correlation with a constant, is NaN.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import nan
-from typing import Any
 
 import numpy as np
 
-from .recipe import Recipe, canonical
+from .recipe import Recipe
 from .skeletons import Skeletons
 from .store import Rows, decoded
 
@@ -128,22 +127,6 @@ def compare(left: Rows, right: Rows, skeletons: Skeletons) -> Comparison:
         tuple(_class_lines(pair.names, per_clip, skeletons)),
         tuple(pair.notes),
     )
-
-
-def side_by_side(recipes: Sequence[Recipe]) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
-    """The settings that all recipes share, and those in which they differ: a value a recipe, "-" where it has none."""
-    flat = [dict(_flat(recipe.settings)) for recipe in recipes]
-    values = {name: tuple(one.get(name, "-") for one in flat) for name in sorted({n for one in flat for n in one})}
-    shared = {name: each[0] for name, each in values.items() if len(set(each)) == 1}
-    return shared, {name: each for name, each in values.items() if name not in shared}
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value if isinstance(value, str) else canonical(value)
 
 
 def _refuse_unlike(left: Recipe, right: Recipe, dataset: str) -> None:

@@ -22,7 +22,7 @@ def merge(folder: Path) -> Rows:
         index = open_index(folder)
         parts = [source for source in index.sources if source.path.name != "cache.h5"]
         kept = _kept_rows(index)
-        for aside in folder.glob("cache.h5.*.tmp"):  # of a merge that was killed
+        for aside in folder.glob("*.tmp"):  # of processes that were killed; who writes here holds this lock
             aside.unlink()
         if any(source.path in kept for source in parts):  # a kill may have left parts that were merged already
             _refuse_damaged([source for source in parts if source.path in kept])

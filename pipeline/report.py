@@ -156,7 +156,8 @@ def show_extraction(console: Console, extraction: Extraction) -> None:
 def note_failures(console: Console, extraction: Extraction, listed: Path) -> bool:
     """Say which clips failed, and list them all in a file; whether any did."""
     failures = {name: reason for report in extraction.reports for name, reason in report.failures.items()}
-    listed.unlink(missing_ok=True)
+    if listed.exists():  # asked first: a read-only folder may be used too
+        listed.unlink()
     if not failures:
         return False
     for name, reason in list(failures.items())[:LISTED]:

@@ -24,7 +24,9 @@ from typing import Any
 import numpy as np
 
 UNIT, BATCH = 4, 3  # clips
+LONG = 600.0  # seconds; nothing waits that long
 PAUSE = 0.03  # seconds more for every file and folder that is written to the disk, so that many a kill comes meanwhile
+MIXING = "own:Mixing"
 ENCODERS = '''
 import os
 import time
@@ -107,12 +109,15 @@ class Writers:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, env=alone
         )
 
-    def start(self, cwd: Path, words: Sequence[object], *, pause: float = 0.0, **environment: str) -> Writer:
-        """`mmcl WORDS` in a folder, with units of four clips and `pause` seconds more for every file it writes."""
+    def start(self, cwd: Path, words: Sequence[object], *, pause: float = 0.0, hold: str = "") -> Writer:
+        """`mmcl WORDS` in a folder, with units of four clips and `pause` seconds more for every file it writes.
+
+        It stops for ever, in the next write to the disk, once files are there that `hold` says: "PATTERN COUNT".
+        """
         self._count += 1
         said = self._folder / f"writer-{self._count}"
-        asked = {"words": list(map(str, words)), "cwd": str(cwd), "said": str(said), "pause": pause}
-        return Writer(self.ask(start=asked | {"environment": environment}), self, said)
+        asked = {"words": list(map(str, words)), "cwd": str(cwd), "said": str(said), "pause": pause, "hold": hold}
+        return Writer(self.ask(start=asked), self, said)
 
     def ask(self, **request: Any) -> int:
         assert self._process.stdin
@@ -150,8 +155,7 @@ def run(asked: Mapping[str, Any]) -> None:
         for number, path in enumerate((os.devnull, f"{asked['said']}.out", f"{asked['said']}.err")):
             os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
         os.chdir(asked["cwd"])
-        os.environ.update(asked["environment"])
-        become_small(asked["pause"])
+        become_small(asked["pause"], asked["hold"])
         from mmcl.cli import main
 
         sys.argv = ["mmcl", *asked["words"]]
@@ -168,15 +172,19 @@ def run(asked: Mapping[str, Any]) -> None:
         os._exit(code)
 
 
-def become_small(pause: float) -> None:
-    """Units of a few clips, a pause in every write, and a line in `written.log` as each unit begins to be written."""
+def become_small(pause: float, hold: str) -> None:
+    """Units of a few clips, slow writes, and a line in `written.log` as each unit begins to be written."""
     from mmcl.pipeline import ledger, shard
 
     shard.UNIT = UNIT
     fsync, write = os.fsync, ledger.write_part
+    pattern, _, count = hold.partition(" ")
 
     def slow(handle: int) -> None:
         time.sleep(pause)
+        if hold and len(list(Path().glob(pattern))) >= int(count):
+            Path("held").touch()
+            time.sleep(LONG)
         fsync(handle)
 
     def noted(folder: Path, unit: int, *rest: Any) -> Path:
@@ -197,14 +205,12 @@ class Life:
     folder: Path
     videos: Path
     names: Sequence[str]
+    data: Path
     kills: Counter[str] = field(default_factory=Counter)  # by writer
-
-    @property
-    def data(self) -> Path:
-        return self.folder / "data"
+    seconds: float = 0.0  # that it took
 
     def words(self, *more: str) -> list[object]:
-        asked = ["extract-features", self.data, "--videos", self.videos, "--person", "frame", "--rgb", "own:Mixing"]
+        asked = ["extract-features", self.data, "--videos", self.videos, "--person", "frame", "--rgb", MIXING]
         return [*asked, "--batch", BATCH, "--device", "cpu", *more]
 
     def parts(self) -> dict[Path, tuple[int, int]]:
@@ -219,7 +225,7 @@ def begin(folder: Path, videos: Path, names: Sequence[str]) -> Life:
     folder.mkdir()
     (folder / "own.py").write_text(ENCODERS)
     write_names(folder / "data", names)
-    return Life(folder, videos, names)
+    return Life(folder, videos, names, folder / "data")
 
 
 def kill_both(life: Life, writers: Writers, rng: np.random.Generator, longest: float) -> int:
@@ -254,8 +260,8 @@ def check(life: Life, unbroken: Life) -> int:
     from mmcl.tests.loop import columns_of
 
     for kind in ("person-images", "rgb"):
-        (folder,), (wanted,) = (find_caches(one.data, kind) for one in (life, unbroken))
-        rows = open_cache(folder)
+        (folder,) = find_caches(life.data, kind)
+        rows, wanted = open_cache(folder), unbroken.data / kind / folder.name
         assert rows.names == sorted(set(life.names))
         assert rows.failures == {}
         assert verify(folder) == []
@@ -274,28 +280,31 @@ def check(life: Life, unbroken: Life) -> int:
     return sum(again.values())
 
 
-def soak(kills: int, work: Path, videos: Path, names: Sequence[str], seed: int = 0) -> str:
-    """So many kills, in as many lives as it takes; gives a line about them. AssertionError where anything was lost."""
-    rng, writers = np.random.default_rng(seed), Writers(work)
-    try:
-        unbroken = begin(work / "unbroken", videos, names)
-        started = time.monotonic()
-        alone = writers.start(unbroken.folder, unbroken.words(), pause=PAUSE)
+def live(life: Life, writers: Writers, *encoders: str) -> Life:
+    """A life without a kill: one writer makes all."""
+    started = time.monotonic()
+    for encoder in encoders:
+        words = [encoder if word == MIXING else word for word in life.words()]
+        alone = writers.start(life.folder, words, pause=PAUSE)
         assert alone.wait() == 0, alone.error
-        longest = time.monotonic() - started
-        done = lives = twice = 0
-        while done < kills:
-            life = begin(work / f"life-{lives}", videos, names)
-            for _ in range(rng.integers(1, 7)):
-                done += kill_both(life, writers, rng, longest)
-                if done >= kills:
-                    break
-            finish(life, writers)
-            twice += check(life, unbroken)
-            shutil.rmtree(life.folder)
-            lives += 1
-    finally:
-        writers.close()
+    life.seconds = (time.monotonic() - started) / len(encoders)
+    return life
+
+
+def soak(kills: int, work: Path, unbroken: Life, writers: Writers, seed: int = 0) -> str:
+    """So many kills, in as many lives as it takes; gives a line about them. AssertionError where anything was lost."""
+    rng = np.random.default_rng(seed)
+    done = lives = twice = 0
+    while done < kills:
+        life = begin(work / f"life-{lives}", unbroken.videos, unbroken.names)
+        for _ in range(rng.integers(1, 7)):
+            done += kill_both(life, writers, rng, unbroken.seconds)
+            if done >= kills:
+                break
+        finish(life, writers)
+        twice += check(life, unbroken)
+        shutil.rmtree(life.folder)
+        lives += 1
     return f"{done} kills in {lives} lives: nothing lost, {twice} units in flight made again"
 
 
@@ -306,10 +315,14 @@ def main() -> None:
     from mmcl.pipeline.synthetic import make_dataset
 
     with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
+        work, writers = Path(folder), Writers(Path(folder))
         make_dataset(work / "raw", performers=4, trials=1)
         names = sorted(path.stem for path in (work / "raw" / "videos").iterdir())
-        print(soak(int((sys.argv[1:] or ["50"])[0]), work, work / "raw" / "videos", names))
+        try:
+            unbroken = live(begin(work / "unbroken", work / "raw" / "videos", names), writers, MIXING)
+            print(soak(int((sys.argv[1:] or ["50"])[0]), work, unbroken, writers))
+        finally:
+            writers.close()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mmcl.cache import compare as compare_module
-from mmcl.cache.compare import Comparison, compare, correlation, linear_cka, side_by_side
+from mmcl.cache.compare import Comparison, compare, correlation, linear_cka
 from mmcl.cache.merge import merge
 from mmcl.cache.recipe import Recipe
 from mmcl.cache.skeletons import TRAIN, Layout, Skeletons
@@ -220,15 +220,3 @@ def test_person_images_are_not_compared_and_strangers_skeletons_are_refused(tmp_
     odd = cached(tmp_path, text_columns(NAMES), recipe=Recipe("text", "odd", {"model": "m"}))
     with pytest.raises(ValueError, match="are caches of odd, the skeletons are of acted"):
         compare(odd, odd, SKELETONS)
-
-
-def test_recipes_side_by_side_say_once_what_they_share():
-    shared = {"prompt": "holding-object", "size": {"height": 64, "width": 64}, "candidates": ["yes", "no"]}
-    recipes = [
-        Recipe("text", "acted", {"model": "a", **shared, "dtype": "float32"}),
-        Recipe("text", "acted", {"model": "b", **shared, "size": {"height": 64, "width": 32}}),
-    ]
-    same, differing = side_by_side(recipes)
-    assert same == {"candidates": '["yes","no"]', "prompt": "holding-object", "size.height": "64"}
-    assert differing == {"dtype": ("float32", "-"), "model": ("a", "b"), "size.width": ("64", "32")}
-    assert side_by_side(recipes[:1])[1] == {}
