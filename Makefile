@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check
+.PHONY: demo test soak check
 
 demo: .venv/installed
 	$(BIN)/mmcl demo
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+soak: .venv/installed
+	$(BIN)/python tests/soak.py 50
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

@@ -10,21 +10,23 @@ from typing import Any
 
 import numpy as np
 
+from .mapped import map_table
 from .store import decoded
-from .table import Column, read_table, stored_checksums
+from .table import Columns
 
-NOTED = ("failure", "image_crc", "video_bytes")  # columns that are asked for before any row is made
+NOTED = ("failure", "image_crc", "mass", "video_bytes")  # columns that are asked for of an unfinished cache too
 TRIES = 5  # a part that was merged away between listing and reading is looked for again
 
 
 @dataclass(frozen=True)
 class Source:
-    """One file of a cache: its rows' names, checksums and noted columns, and how they were made."""
+    """One file of a cache: its rows' names, checksums, noted columns and kinds of columns, and how they were made."""
 
     path: Path
     names: list[str]
     crc: np.ndarray
     noted: Mapping[str, np.ndarray]
+    kinds: Mapping[str, str]
     said: Mapping[str, str | int]
 
     @property
@@ -117,17 +119,27 @@ def source_files(folder: Path) -> list[Path]:
 
 def read_source(path: Path, key: str) -> Source:
     """One file's account; ValueError where it belongs to another recipe than that of `key`."""
-    columns, said = read_table(path)
+    columns, said = map_table(path)
     if said.get("key") != key:
         raise ValueError(f"{path}: belongs to recipe {said.get('key')}, this cache is {key}; move it away")
     noted = {name: np.array(column) for name, column in columns.items() if name in NOTED}
-    return Source(path, decoded(_text(columns["name"])), stored_checksums(path), noted, said)
+    names, crc = decoded(_fixed(columns, "name")), np.array(_fixed(columns, "crc"))
+    del columns["crc"]
+    return Source(path, names, crc, noted, kinds_of(columns), said)
 
 
-def _text(column: Column) -> np.ndarray:
-    if not isinstance(column, np.ndarray):
-        raise ValueError("a cache's names are a column of text")
-    return column
+def kinds_of(columns: Columns) -> dict[str, str]:
+    """What the files of a cache must agree in: of each fixed column the type, and the shape of a row."""
+    fixed = {name: column for name, column in columns.items() if isinstance(column, np.ndarray)}
+    types = {name: "text" if column.dtype.kind == "S" else str(column.dtype) for name, column in fixed.items()}
+    return {name: f"{types[name]} {list(column.shape[1:])}" for name, column in fixed.items()}
+
+
+def _fixed(columns: Columns, name: str) -> np.ndarray:
+    found = columns.get(name)
+    if not isinstance(found, np.ndarray):
+        raise ValueError(f"wanted a column {name!r} with a value a row; there are {', '.join(sorted(columns))}")
+    return found
 
 
 def _places(sources: tuple[Source, ...]) -> dict[str, Place]:

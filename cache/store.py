@@ -157,7 +157,7 @@ def open_cache(folder: Path) -> Rows:
     recipe, path = read_recipe(folder), folder / "cache.h5"
     if not path.exists():
         raise ValueError(f"{folder}: not finished; run the same `mmcl extract-features` again, it resumes")
-    columns, said = read_table(path)
+    columns, said = read_table(path, only=("key",))  # each attribute read costs as much as half a column
     if said.get("key") != recipe.key:
         raise ValueError(f"{path}: belongs to recipe {said.get('key')}, recipe.json beside it is {recipe.key}")
     return Rows(folder, recipe, columns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import sys
 import threading
@@ -27,6 +28,11 @@ from transformers.utils.hub import cached_file
 
 from .families import EXTRAS
 
+# else transformers asks a service to convert a stranger's .bin weights, and downloads them a second time
+os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "true")
+
+ASIDE = (".md", ".png", ".jpg", ".jpeg", ".gif", ".pdf")  # files that no loader reads
+OWN_ATTENTION = (None, "sdpa", "eager")  # what torch and transformers bring along
 PATIENCE = 3  # seconds for the hub to answer at all; its own retries take half a minute
 SPEAKING = (OSError, ValueError, ImportError, SafetensorError)  # what transformers raises with a sentence
 FULL = (MemoryError, torch.OutOfMemoryError)
@@ -67,6 +73,7 @@ class Checkpoint:
         the loaded class is not the checkpoint's own.
         """
         torch.backends.cudnn.allow_tf32 = False  # a recipe's float32 is float32
+        torch.backends.cuda.matmul.allow_tf32 = False
         if exact:
             self.check_class(auto)
         with quiet(downloads=True), self.explained(f"cannot be loaded with {auto.__name__}"):
@@ -82,7 +89,7 @@ class Checkpoint:
         needed = sorted(key for key in absent if not (spare and spare in key.split(".")))
         if needed:
             fault = f"{len(needed)} weights are missing or of another shape, such as {needed[0]}"
-            raise ValueError(f"{self.source}: {fault}; get the whole checkpoint again")
+            raise ValueError(f"{self.source}: {fault}; {_cure(needed)}")
         return model.eval().requires_grad_(False), bool(absent)
 
     def image_processor(self) -> Any:
@@ -128,6 +135,15 @@ class Checkpoint:
             raise ValueError(f"{said} {failure}: {brief(error)}") from error
 
 
+def _cure(missing: Sequence[str]) -> str:
+    if all(key.endswith("lm_head.weight") for key in missing):
+        return (
+            "its config.json says that the output layer is not the input embeddings again, yet it is not stored; if "
+            "the model's text_config says otherwise, set tie_word_embeddings to true at the top of config.json too"
+        )
+    return "get the whole checkpoint again"
+
+
 def find_checkpoint(model: str) -> Checkpoint:
     """The checkpoint at a folder or, by its id, on the Hugging Face hub; a downloaded copy is used as it is."""
     folder = Path(model).expanduser()
@@ -144,13 +160,19 @@ def find_checkpoint(model: str) -> Checkpoint:
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 over the names and contents of a folder's files, but for hidden ones (.git, .cache)."""
+    """SHA-256 over the names and contents of a folder's files, but for hidden ones, texts about it and pictures."""
     files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
     total = hashlib.sha256()
-    for name in sorted(name for name in files if not any(part.startswith(".") for part in name.split("/"))):
+    for name in sorted(name for name in files if not _is_aside(name)):
         with files[name].open("rb") as file:
             total.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()
+
+
+def _is_aside(name: str) -> bool:
+    """Whether a file of a checkpoint's folder changes no number: .git, .cache, a README, a licence, a picture."""
+    hidden = any(part.startswith(".") for part in name.split("/"))
+    return hidden or name.lower().endswith(ASIDE) or name.upper().startswith("LICENSE")
 
 
 def pictures(images: Sequence[np.ndarray]) -> list[Image.Image]:
@@ -213,12 +235,18 @@ def missing_package(error: BaseException) -> str:
 def _config(source: str, pinned: dict[str, Any]) -> PreTrainedConfig:
     try:
         with quiet():
-            return AutoConfig.from_pretrained(source, **pinned)
+            config = AutoConfig.from_pretrained(source, **pinned)
     except Exception as error:  # strangers' files make transformers raise anything
         if "trust_remote_code" in str(error):
             fault = "needs code from its own repository, which is never run; look for a copy converted to transformers"
             raise ValueError(f"{source}: {fault} (often called -hf)") from error
         raise ValueError(f"{source}: not a transformers checkpoint: {brief(error)}") from error
+    if (asked := config._attn_implementation) not in OWN_ATTENTION:
+        raise ValueError(
+            f"{source}: its config.json asks for the attention {asked!r}, which is code from elsewhere; take it out of "
+            "a copy's config.json, and transformers' own is used"
+        )
+    return config
 
 
 def _commit(model: str, unreachable: str) -> str:

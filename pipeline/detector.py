@@ -80,7 +80,7 @@ class Detector:
     def _answers(self, batch: Batch) -> list[dict[str, torch.Tensor]]:
         """Scores, labels and boxes (pixels) of what is seen in each frame."""
         with torch.inference_mode():
-            said = self._model(**batch.inputs.to(self._model.device))
+            said = self._model(**{name: part.to(self._model.device) for name, part in batch.inputs.items()})
         seen = SimpleNamespace(logits=said.logits.cpu(), pred_boxes=said.pred_boxes.cpu())
         sizes = [batch.size] * len(batch.places)
         return self._processor.post_process_object_detection(seen, threshold=CONFIDENCE, target_sizes=sizes)

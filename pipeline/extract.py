@@ -18,6 +18,7 @@ from ..cache.table import Column, Ragged
 from .clock import Clock
 from .gates import narrowed
 from .ledger import Ledger
+from .memory import is_shortage, too_large
 from .stop import Stop
 
 AHEAD = 3  # batches being read and prepared while one is on the device; what memory holds
@@ -134,8 +135,10 @@ class Pass:
         """Try every target on one clip; gives about the bytes that its rows will take."""
         try:
             return self.rows * sum(target.try_out() for target in self.targets)
-        except torch.OutOfMemoryError as error:
-            raise _too_large(str(error)) from error
+        except (MemoryError, RuntimeError) as error:
+            if not is_shortage(error):
+                raise
+            raise too_large(str(error)) from error
 
     def show(self, progress: Progress) -> None:
         """Tell `progress` of every unit that is done."""
@@ -148,8 +151,10 @@ class Pass:
             try:
                 self._stream(stop)
                 return
-            except torch.OutOfMemoryError as error:
-                shortage = str(error)
+            except (MemoryError, RuntimeError) as error:
+                if not is_shortage(error):
+                    raise
+                shortage = str(error)  # the error itself would keep the batch in memory
             self._halve(shortage)
 
     def _stream(self, stop: Stop) -> None:
@@ -247,7 +252,7 @@ class Pass:
     def _halve(self, shortage: str) -> None:
         """Half the batch from the unit in flight on, noted in every part made with it."""
         if self._fit == 1:
-            raise _too_large(shortage)
+            raise too_large(shortage)
         self._use(self._fit // 2)
         torch.cuda.empty_cache()
 
@@ -275,14 +280,6 @@ def _bound(unit: list[_Batch]) -> None:
     if len(unit) > 1:
         for one in unit[-2].finished:
             one.result()
-
-
-def _too_large(shortage: str) -> RuntimeError:
-    first, *_ = shortage.split("\n")
-    return RuntimeError(
-        f"out of memory with one clip a batch ({first}); take a smaller model, another --device, or "
-        "--device auto to spread the model over several GPUs"
-    )
 
 
 def joined(batches: Sequence[Columns]) -> Columns:

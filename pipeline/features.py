@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ..cache.index import kinds_of
 from ..cache.recipe import Recipe
 from .encoder import Encoder
 from .extract import Columns, Input
-from .gates import blanked, failures_of, refuse_blind
+from .gates import blanked, failures_of, narrowed, refuse_blind
 from .images import PersonImages
 from .ledger import Ledger
 from .person import ImageLayout, image_layout
@@ -24,6 +25,8 @@ class FeatureTarget:
     def __init__(self, encoder: Encoder, images: PersonImages, ledger: Ledger) -> None:
         self.encoder, self.images, self.ledger = encoder, images, ledger
         self._layout: ImageLayout = image_layout(encoder.layout)
+        there = ledger.index.sources[0].kinds if ledger.index.sources else {}
+        self._kinds = {name: kind for name, kind in there.items() if name not in OUR_COLUMNS}
 
     @property
     def model(self) -> str:
@@ -35,7 +38,8 @@ class FeatureTarget:
 
     def encode(self, prepared: Any, inputs: list[Input], /) -> Columns:
         """One batch, checked: a row a picture in every column, of numbers or bytes."""
-        columns = {name: np.asarray(column) for name, column in self.encoder.encode(prepared).items()}
+        found: Any = self.encoder.encode(prepared)
+        columns = {name: np.asarray(column) for name, column in found.items()} if isinstance(found, Mapping) else {}
         wrong = [
             f"{name} {column.dtype} {list(column.shape)}"
             for name, column in columns.items()
@@ -46,6 +50,10 @@ class FeatureTarget:
                 f"{self.model}: {len(inputs)} pictures gave {'; '.join(wrong) or 'no columns'}; "
                 f"wanted a row a picture, of numbers or bytes, in columns not called {' or '.join(OUR_COLUMNS)}"
             )
+        kinds = _kept_as(columns)
+        self._kinds = self._kinds or kinds
+        if kinds != self._kinds:
+            raise ValueError(f"{self.model}: gave {_said(kinds)}, but before {_said(self._kinds)}; nothing is mixed")
         return dict(columns)
 
     def finish(self, encoded: Columns, inputs: list[Input], /) -> Columns:
@@ -63,6 +71,15 @@ class FeatureTarget:
         """Load the encoder and show it one blank image: what is wrong with it is said now. Gives the bytes of a row."""
         columns = self.encode(self.prepare([Input(None)]), [Input(None)])
         return sum(column.nbytes for column in columns.values() if isinstance(column, np.ndarray))
+
+
+def _kept_as(columns: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """The kinds of an encoder's columns as they will lie in the cache."""
+    return kinds_of({name: narrowed(column[:0]) for name, column in columns.items()})
+
+
+def _said(kinds: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {kind}" for name, kind in sorted(kinds.items()))
 
 
 def feature_recipe(kind: str, dataset: str, encoder: Encoder, images: Recipe) -> Recipe:

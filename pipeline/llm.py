@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForImageTextToText, AutoModelForVisualQuestionAnswering
+from transformers import AutoModelForImageTextToText, AutoModelForVisualQuestionAnswering, GenerationConfig
 
 from ..cache.table import Columns
 from .checkpoint import Checkpoint, find_checkpoint, quiet
@@ -19,9 +19,10 @@ from .families import KNOWN_NOT_TO_WORK
 from .processor import ask, load_processor
 from .prompts import Prompt
 
-VERSION = 1  # raised when the numbers of this file change
+VERSION = 2  # raised when the numbers of this file change
 MAX_NEW_TOKENS = 16
 TEXT_BYTES = 256
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
 # Asked for an image-text-to-text model, transformers loads this checkpoint's weights as BLIP's captioner.
 AUTO_CLASSES = {"BlipForQuestionAnswering": AutoModelForVisualQuestionAnswering}
@@ -49,6 +50,7 @@ class LanguageModel:
     @cached_property
     def model(self) -> Any:
         network, _ = self.checkpoint.load(auto_class(self.checkpoint), self.dtype, self.device, exact=True)
+        answer_plainly(network)
         return network
 
     def prepare(self, images: Sequence[np.ndarray], text: str) -> Any:
@@ -65,10 +67,11 @@ class LanguageModel:
         device = self.model.device
         with recorded(self._head()) as states, quiet():
             made = self.model.generate(
-                **inputs.to(device, non_blocking=True),
+                **{name: part.to(device, non_blocking=True) for name, part in inputs.items()},
                 max_new_tokens=self.settings["max_new_tokens"],
                 do_sample=False,
                 num_beams=1,
+                use_cache=True,
                 disable_compile=True,
                 return_dict_in_generate=True,
                 output_logits=True,
@@ -184,11 +187,20 @@ def dtype_on(device: str) -> torch.dtype:
     return torch.float32 if cpu else torch.bfloat16
 
 
+def answer_plainly(network: nn.Module) -> None:
+    """Keep of every generation config the token ids alone: penalties, samplers and time limits bend greedy answers."""
+    for part in network.modules():
+        if said := getattr(part, "generation_config", None):
+            plain = GenerationConfig(**{name: getattr(said, name, None) for name in TOKEN_IDS})
+            setattr(part, "generation_config", plain)  # noqa: B010 - no tensor, which is all that types expect of it
+
+
 @contextmanager
 def recorded(head: nn.Module) -> Iterator[list[Tensor]]:
     """Collects, for each call of the output layer, the last position's state [N, D] that enters it."""
     states: list[Tensor] = []
-    handle = head.register_forward_pre_hook(lambda _, args: states.append(args[0][:, -1].detach()))
+    # a clone: a view would keep the states of all positions in memory
+    handle = head.register_forward_pre_hook(lambda _, args: states.append(args[0][:, -1].detach().clone()))
     try:
         yield states
     finally:

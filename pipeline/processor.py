@@ -15,6 +15,7 @@ from transformers.utils.import_utils import is_torchvision_available
 
 from .checkpoint import Checkpoint, brief, pictures, quiet
 
+THINKING = "<think>"
 NAMED_IN = (PROCESSOR_NAME, IMAGE_PROCESSOR_NAME, "tokenizer_config.json")  # where transformers looks, in its order
 
 
@@ -42,10 +43,15 @@ def _try(checkpoint: Checkpoint, processor: Any) -> None:
     """ValueError where a blank image and a question are too much for it: better now than after gigabytes of weights."""
     try:
         with quiet():
-            ask(processor, [np.zeros((480, 480, 3), np.uint8)], "Is it?")
+            asked = ask(processor, [np.zeros((480, 480, 3), np.uint8)], "Is it?")["input_ids"][0]
     except Exception as error:  # whatever its template and its code raise
         said = f"{checkpoint.source}: its {type(processor).__name__} cannot be asked about an image"
         raise ValueError(f"{said}: {brief(error)}") from error
+    if processor.tokenizer.decode(asked).rstrip().endswith(THINKING):
+        raise ValueError(
+            f"{checkpoint.source}: its chat template has the answer begin with {THINKING}, so that the first words are "
+            "thoughts and not the answer; take the model's form that answers at once (often called -Instruct)"
+        )
 
 
 def ask(processor: Any, images: Sequence[np.ndarray], text: str) -> Any:
@@ -61,6 +67,7 @@ def ask(processor: Any, images: Sequence[np.ndarray], text: str) -> Any:
         tokenize=True,
         return_dict=True,
         return_tensors="pt",
+        enable_thinking=False,
         processor_kwargs={"padding": True},
     )
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 OnProgress = Callable[[int, int], None]
 LISTED = 40  # failed clips shown on the terminal; all of them are in a file
+DOUBTFUL = 0.5  # of a model's belief in a prompt's candidates: below, it mostly says something else
 PLAIN_EVERY = 15.0  # seconds between lines where there is no terminal
 
 DEMO_END = """
@@ -148,6 +149,10 @@ def show_extraction(console: Console, extraction: Extraction) -> None:
     if seconds := extraction.clock.seconds:
         console.print(time_table(extraction.clock, extraction.shard.cores))
         console.print(f"bottleneck: {bottleneck(seconds, extraction.shard.cores)}")
+    for report in extraction.reports:
+        if report.mass is not None and report.mass < DOUBTFUL:
+            unheard = f"only {report.mass:.1%} of its belief (median) is in {report.recipe.settings['candidates']}"
+            say(console, f"{report.recipe}: {unheard}; it answers in other words, and the probabilities say little")
     if extraction.missing and extraction.shard.count > 1:
         share = f"this was share {extraction.shard} of the work"
         say(console, f"not complete: {share}; the process that makes the last rows merges all", "yellow")

@@ -61,6 +61,11 @@ def find_device(asked: str | None, shard: Shard) -> str:
     Raises ValueError where the asked one can't be used here.
     """
     if asked == "auto":
+        if shard.beside > 1:
+            raise ValueError(
+                f"--device auto: {shard.beside} processes on this machine would each take all of its GPUs; start one, "
+                "or give each its own with CUDA_VISIBLE_DEVICES and --shard i/n"
+            )
         return asked
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     kind = found.type if found else None
@@ -71,6 +76,12 @@ def find_device(asked: str | None, shard: Shard) -> str:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"--device {asked}: can't be used here ({reason}); leave it out") from error
+
+
+def take_device(device: str) -> None:
+    """Have what this process makes on its GPU, pinned memory too, belong to that GPU and to no other."""
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)
 
 
 def device_name(device: str) -> str:

@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ..cache.index import Index, open_index
 from ..cache.lock import locked
 from ..cache.merge import merge
@@ -17,7 +19,7 @@ from ..cache.store import create_cache, is_merged, sweep
 from .clock import Clock
 from .decoder import Decoders
 from .plan import Bars, Plan, Request, plan
-from .shard import Shard
+from .shard import Shard, take_device
 from .stop import Stop
 
 SPARE = 64 << 20  # bytes that are to stay free on the disk
@@ -33,6 +35,7 @@ class Report:
     missing: int
     made: int
     failures: dict[str, str]
+    mass: float | None = None  # the median belief in a prompt's candidates, where it has some
 
     @property
     def note(self) -> str:
@@ -62,6 +65,7 @@ def extract_features(request: Request, bars: Bars, stop: Stop | None = None) -> 
     says so, it ends after the units in flight.
     """
     stop = stop or Stop()
+    take_device(request.device)
     with Decoders(request.shard.cores) as decoders:
         planned = plan(request, decoders, bars, stop)
         _check(planned)
@@ -72,12 +76,12 @@ def extract_features(request: Request, bars: Bars, stop: Stop | None = None) -> 
 
 def _check(planned: Plan) -> None:
     """What would fail later is said now: rows that would not fit, a broken model, a disk too small."""
-    rows = 0
+    size = 0
     for one in planned.passes:
         for target in one.targets:
             target.ledger.check()
-        rows += one.try_out()
-    free, needed = shutil.disk_usage(planned.clips.data).free, 2 * rows + SPARE  # as parts, and as one table
+        size += one.try_out()
+    free, needed = shutil.disk_usage(planned.clips.data).free, 2 * size + SPARE  # as parts, and as one table
     if planned.passes and needed > free:
         raise OSError(
             f"{planned.clips.data}: about {needed / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB are free; "
@@ -133,4 +137,6 @@ def _account(planned: Plan, recipe: Recipe, made: int) -> Report:
     index: Index = open_index(folder)
     asked = set(planned.clips.names)
     failures = {name: reason for name, reason in index.failures.items() if name in asked}
-    return Report(recipe, folder, len(index.places), len(asked - index.places.keys()), made, failures)
+    mass = [value for name, value in index.values("mass").items() if name in asked - failures.keys()]
+    median = float(np.median(mass)) if mass else None
+    return Report(recipe, folder, len(index.places), len(asked - index.places.keys()), made, failures, median)

@@ -1,11 +1,14 @@
 """Checkpoints: found by folder or hub id, known by their bytes, and the tiny ones that are built here."""
 
+import json
 import shutil
 from pathlib import Path
 
 import huggingface_hub.constants
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mmcl.pipeline.checkpoint import fingerprint
 from mmcl.pipeline.encoder import ENCODERS
@@ -37,6 +40,35 @@ def test_hidden_files_are_no_part_of_a_fingerprint(tiny: Path, tmp_path: Path):
     (copy / ".cache").mkdir()
     (copy / ".cache" / "downloaded").write_text("today")
     assert fingerprint(copy) == fingerprint(tiny / "tiny-resnet")
+
+
+def test_a_text_or_a_picture_beside_the_weights_changes_no_key(tiny: Path, tmp_path: Path):
+    copy = shutil.copytree(tiny / "tiny-resnet", tmp_path / "copy")
+    for name in ("README.md", "LICENSE", "LICENSE.txt", "teaser.PNG"):
+        (copy / name).write_text("about it")
+    assert fingerprint(copy) == fingerprint(tiny / "tiny-resnet")
+    (copy / "vocab.txt").write_text("yes")
+    assert fingerprint(copy) != fingerprint(tiny / "tiny-resnet")
+
+
+def test_attention_from_elsewhere_is_refused(tiny: Path, tmp_path: Path):
+    """Else the numbers would depend on what is installed, and code would be downloaded."""
+    copy = shutil.copytree(tiny / "tiny-llava", tmp_path / "copy")
+    said = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(said | {"_attn_implementation": "stranger/kernel"}))
+    with pytest.raises(ValueError, match="asks for the attention 'stranger/kernel', which is code from elsewhere"):
+        ENCODERS["text"](str(copy), device="cpu", prompts=[QUESTION])
+
+
+def test_an_output_layer_that_is_neither_stored_nor_tied_is_explained(tiny: Path, tmp_path: Path):
+    copy = shutil.copytree(tiny / "tiny-llava", tmp_path / "copy")
+    weights = load_file(copy / "model.safetensors")
+    (head,) = (name for name in weights if name.endswith("lm_head.weight"))
+    del weights[head]
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    (encoder,) = ENCODERS["text"](str(copy), device="cpu", prompts=[QUESTION])
+    with pytest.raises(ValueError, match="set tie_word_embeddings to true"):
+        encoder.encode(encoder.prepare([np.zeros((48, 48, 3), np.uint8)]))
 
 
 # -- the tiny checkpoints

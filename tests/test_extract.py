@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from mmcl.cache.index import open_index
+from mmcl.cache.merge import merge
 from mmcl.cache.store import create_cache, open_cache, write_part
 from mmcl.cache.table import read_table
 from mmcl.pipeline import extract as module
@@ -26,7 +27,8 @@ from mmcl.pipeline.person import Found, Shot, WholeFrame, from_jpegs, image_layo
 from mmcl.pipeline.stop import Stop
 from mmcl.tests.loop import Eye, columns_of, decoders, extract, files, is_blank, mean_of, only_cache, write_names
 
-STRIP, SINGLE, FOUR = image_layout("strip"), image_layout("single"), image_layout("frames-4")
+STRIP, SINGLE = image_layout("strip"), image_layout("single")
+TYPES = {True: "float16", False: "float32"}  # of an encoder that first says one thing, then another
 
 
 @pytest.fixture(scope="session")
@@ -280,11 +282,12 @@ def test_a_clip_without_person_image_is_a_failure_with_its_reason(made: Path, na
         (lambda means: {"feature": means[:-1]}, r"eye: 1 pictures gave feature float32 \[0, 1\]; wanted a row a pic"),
         (lambda means: {"feature": means.mean()}, r"gave feature float32 \[\]; wanted"),
         (lambda means: {}, "gave no columns; wanted"),
+        (lambda means: means, "gave no columns; wanted"),
         (lambda means: {"said": np.array(["yes"] * len(means))}, r"gave said <U3 \[1\]; wanted .* of numbers or bytes"),
         (lambda means: {"name": means}, r"gave name float32 \[1, 1\]; wanted .* not called batch or crc or failure or"),
         (lambda means: {"batch": means}, r"gave batch float32 \[1, 1\]; wanted"),
     ],
-    ids=["a row short", "no rows", "nothing", "text", "our own name", "our own column"],
+    ids=["a row short", "no rows", "nothing", "no names", "text", "our own name", "our own column"],
 )
 def test_an_encoder_that_breaks_its_promise_is_refused_before_anything_is_written(
     data: Path, videos: Path, answer: Any, message: str
@@ -295,11 +298,30 @@ def test_an_encoder_that_breaks_its_promise_is_refused_before_anything_is_writte
     assert files(data) == before
 
 
-def test_columns_that_change_from_batch_to_batch_are_refused(data: Path):
-    changing = Eye(lambda images: {f"feature{len(images)}": mean_of(images)["feature"]})
-    with pytest.raises(ValueError, match=r"gave columns \['feature5'\] for one batch, others for another"):
-        extract(data, rgb=changing)
+@pytest.mark.parametrize(
+    ("answer", "given"),
+    [
+        (lambda images: {f"feature{len(images)}": mean_of(images)["feature"]}, r"feature5 float32 \[1\]"),
+        (lambda images: {"feature1": np.zeros((len(images), len(images)))}, r"feature1 float32 \[5\]"),
+        (lambda images: {"feature1": np.zeros((len(images), 1), TYPES[is_blank(images)])}, r"feature1 float32 \[1\]"),
+    ],
+    ids=["name", "shape", "type"],
+)
+def test_columns_that_change_from_batch_to_batch_are_refused_before_a_night_is_lost(
+    data: Path, answer: Any, given: str
+):
+    """They would not fit into one table."""
+    with pytest.raises(ValueError, match=rf"eye: gave {given}, but before feature1 float\d\d \[1\]; nothing is mixed"):
+        extract(data, rgb=Eye(answer))
     assert not list((data / "rgb").rglob("*.h5"))
+
+
+def test_an_encoder_that_is_another_than_its_settings_say_adds_no_row(data: Path, made: Path, names: list[str]):
+    write_names(data, names[:10])
+    extract(data, rgb=Eye())
+    shutil.copy(made / "skeletons.h5", data)
+    with pytest.raises(ValueError, match=r"eye: gave feature float32 \[2\], but before feature float32 \[1\]; nothing"):
+        extract(data, rgb=Eye(lambda images: {"feature": np.zeros((len(images), 2))}))
 
 
 def test_an_encoder_that_fails_at_once_leaves_nothing(data: Path, new: Path, videos: Path):
@@ -365,6 +387,43 @@ def test_features_of_the_first_unit_are_made_before_the_last_video_is_decoded(
     for name in names:
         assert rows.array("feature")[rows.row_of[name], 0] == image(new, name).mean(dtype=np.float32)
     assert rows.array("image_crc").tolist() == list(only_cache(new, "person-images").checksums.values())
+
+
+@pytest.mark.usefixtures("units_of_ten")
+def test_person_images_that_another_process_merges_meanwhile_are_found_again(videos: Path, new: Path, names: list[str]):
+    with pytest.MonkeyPatch.context() as killed:
+        killed.setattr("mmcl.pipeline.stage.merge", lambda folder: None)
+        extract(new, videos)
+    (folder,) = (new / "person-images").iterdir()
+
+    def answer(images: np.ndarray) -> dict[str, np.ndarray]:
+        if eye.rows == 5:
+            assert len(list(folder.glob("parts/*.h5"))) == 3
+            merge(folder)
+        return mean_of(images)
+
+    eye = Eye(answer)
+    extract(new, videos, rgb=eye)
+    rows = only_cache(new, "rgb")
+    assert rows.failures == {}
+    for name in names:
+        assert rows.array("feature")[rows.row_of[name], 0] == image(new, name).mean(dtype=np.float32)
+
+
+def test_images_that_cannot_be_made_end_the_work_of_those_who_wait_for_them(
+    videos: Path, new: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Broken(WholeFrame):
+        def find(self, shots: Sequence[Shot], prepared: None, /) -> list[Found]:
+            if len(shots) > 1:
+                raise RuntimeError("no more people")
+            return super().find(shots, prepared)
+
+    monkeypatch.setattr("mmcl.pipeline.wanted.WholeFrame", Broken)
+    eye = Eye()
+    with pytest.raises(RuntimeError, match="no more people"):
+        extract(new, videos, rgb=eye)
+    assert eye.rows == 0
 
 
 class Picture:

@@ -1,29 +1,31 @@
 """`mmcl extract-features` as one function: what is there is reused, and what cannot begin says why."""
 
+from __future__ import annotations
+
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
+import numpy as np
 import pytest
 
 from mmcl.cache.recipe import Recipe
-from mmcl.cache.store import create_cache, open_cache
+from mmcl.cache.store import create_cache, find_caches, open_cache
+from mmcl.cache.table import concatenate, read_table
+from mmcl.pipeline.plan import Request
 from mmcl.pipeline.prompts import PROMPTS
-from mmcl.pipeline.stage import Report, Request, extract_features
+from mmcl.pipeline.stage import Extraction, extract_features
+from mmcl.pipeline.stop import Stop
 from mmcl.pipeline.video import find_videos
+from mmcl.tests.loop import Eye, extract, files, mean_of, quiet, write_names
 
 QUESTION, DESCRIPTION = PROMPTS["holding-object"], PROMPTS["describe-person"]
+SAME_LAYOUT = PROMPTS["touching-head"]
 
 
-def quietly(request: Request) -> list[Report]:
-    return extract_features(request, lambda title: lambda done, total: None)
-
-
-def files(folder: Path) -> dict[Path, tuple[bytes, int]]:
-    """Contents and time of every file."""
-    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+def quietly(request: Request) -> Extraction:
+    return extract_features(request, quiet)
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +34,14 @@ def extracted(prepared: Path, raw: Path, models: Path, tmp_path_factory: pytest.
     folder = tmp_path_factory.mktemp("extracted")
     data = Path(shutil.copytree(prepared, folder / "acted"))
     rgb, llm = str(models / "tiny-resnet"), str(models / "tiny-blip-vqa")
-    reports = quietly(Request(data, raw / "videos", "frame", rgb, llm, [QUESTION], 16, "cpu"))
-    assert [(report.recipe.kind, report.filled.made, report.decoded) for report in reports] == [
-        ("person-images", 24, 24),
-        ("rgb", 24, 0),
-        ("text", 24, 0),
+    found = quietly(Request(data, raw / "videos", "frame", rgb, llm, [QUESTION], 16, "cpu"))
+    assert [(report.recipe.kind, report.made) for report in found.reports] == [
+        ("person-images", 24),
+        ("rgb", 24),
+        ("text", 24),
     ]
+    assert (found.decoded, found.missing) == (24, 0)
+    assert {"decode", "crop", "preprocess", "forward", "write"} <= found.clock.seconds.keys()
     return data
 
 
@@ -58,42 +62,69 @@ def no_video_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     def opened(*args: object) -> None:
         raise AssertionError("a video was looked for")
 
-    monkeypatch.setattr("mmcl.pipeline.extract.read_clip", opened)
-    monkeypatch.setattr("mmcl.pipeline.stage.find_videos", opened)
+    monkeypatch.setattr("mmcl.pipeline.decoder.Decoders.read", opened)
+    monkeypatch.setattr("mmcl.pipeline.plan.find_videos", opened)
+
+
+@pytest.fixture
+def no_weights_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loaded(*args: object, **settings: object) -> None:
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr("mmcl.pipeline.checkpoint.Checkpoint.load", loaded)
 
 
 @pytest.mark.usefixtures("no_video_opened")
 def test_swapping_the_llm_opens_no_video_and_touches_no_other_cache(mine: Path, swap: Request):
     before = files(mine)
-    images, text = quietly(swap)
-    assert (images.note, images.decoded) == ("reused as it was", 0)
+    found = quietly(swap)
+    images, text = found.reports
+    assert (images.note, found.decoded) == ("reused as it was", 0)
     assert (text.note, text.recipe.model) == ("made 24 rows", "tiny-llava")
     after = files(mine)
     assert {path: after[path] for path in before} == before
-    assert {path.parent for path in after.keys() - before.keys()} == {text.folder}
+    assert {(mine / path).parent for path in after.keys() - before.keys()} == {text.folder}
 
 
 @pytest.mark.usefixtures("no_video_opened")
 def test_each_prompt_is_a_cache_of_its_own_and_known_ones_are_reused(mine: Path, swap: Request, models: Path):
-    both = replace(swap, llm=str(models / "tiny-blip-vqa"), prompts=[QUESTION, DESCRIPTION])
-    _, old, new = quietly(both)
-    assert [(one.recipe.prompt, one.filled.made) for one in (old, new)] == [
-        ("holding-object", 0),
-        ("describe-person", 24),
-    ]
+    both = replace(swap, llm=str(models / "tiny-blip-vqa"), prompts=[QUESTION, SAME_LAYOUT])
+    _, old, new = quietly(both).reports
+    assert [(one.recipe.prompt, one.made) for one in (old, new)] == [("holding-object", 0), ("touching-head", 24)]
     assert old.folder != new.folder
 
 
-def test_run_again_with_everything_there_it_changes_nothing(mine: Path, raw: Path, models: Path):
+def test_a_prompt_about_one_frame_says_that_its_images_are_not_there_and_makes_them(
+    mine: Path, raw: Path, swap: Request
+):
+    asked = replace(swap, prompts=[QUESTION, DESCRIPTION])
+    wanted = "tiny-llava wants person images laid out as 'single', which are not there; give --videos"
+    with pytest.raises(ValueError, match=wanted):
+        quietly(asked)
+    found = quietly(replace(asked, videos=raw / "videos", person="frame"))
+    assert found.decoded == 24
+    made = {(report.recipe.kind, report.recipe.prompt): report.made for report in found.reports}
+    assert made == {
+        ("person-images", "-"): made["person-images", "-"],
+        ("text", "holding-object"): 24,
+        ("text", "describe-person"): 24,
+    }
+    layouts = {report.recipe.settings.get("layout"): report.made for report in found.reports}
+    assert (layouts["strip"], layouts["single"]) == (0, 24)
+
+
+@pytest.mark.usefixtures("no_weights_loaded")
+def test_run_again_with_everything_there_it_loads_no_weights_and_changes_nothing(mine: Path, raw: Path, models: Path):
     before = files(mine)
     llm, rgb = str(models / "tiny-blip-vqa"), str(models / "tiny-resnet")
-    reports = quietly(Request(mine, raw / "videos", "frame", rgb, llm, [QUESTION], 16, "cpu"))
-    assert [(report.note, report.decoded) for report in reports] == [("reused as it was", 0)] * 3
+    found = quietly(Request(mine, raw / "videos", "frame", rgb, llm, [QUESTION], 16, "cpu"))
+    assert [report.note for report in found.reports] == ["reused as it was"] * 3
+    assert found.decoded == 0
     assert files(mine) == before
 
 
 def test_a_run_without_models_makes_the_person_images_only(data: Path, raw: Path):
-    (report,) = quietly(Request(data, raw / "videos", "frame", None, None, [], 16, "cpu"))
+    (report,) = quietly(Request(data, raw / "videos", "frame", None, None, [], 16, "cpu")).reports
     assert report.note == "made 24 rows"
     assert report.folder == data / "person-images" / report.recipe.key
     assert len(open_cache(report.folder).names) == 24
@@ -104,31 +135,32 @@ def other_images(data: Path, person: str) -> Path:
     known = next((data / "person-images").iterdir())
     recipe = open_cache(known).recipe
     folder = create_cache(data, Recipe(recipe.kind, recipe.dataset, {**recipe.settings, "person": person}))
-    shutil.copy(known / "cache.h5", folder)
-    with h5py.File(folder / "cache.h5", "r+") as file:
-        file.attrs["key"] = folder.name
+    said = read_table(known / "cache.h5")[1] | {"key": folder.name}
+    concatenate(folder / "cache.h5", [known / "cache.h5"], [np.arange(24)], said)
     return folder
 
 
 def test_of_several_person_images_the_right_ones_have_to_be_named(mine: Path, swap: Request):
     other_images(mine, "owner/detector")
-    listed = r"2 caches of person images fit; give --videos \(and --person\):(\n  \w{12}  person .*, \{name\}){2}"
+    listed = (
+        r"2 caches of 'strip' person images fit; say which with --person(\n  \w{12}  strip, person .*, \{name\}){2}"
+    )
     with pytest.raises(ValueError, match=listed):
         quietly(swap)
-    images, _ = quietly(replace(swap, person="frame"))
+    images, _ = quietly(replace(swap, person="frame")).reports
     assert images.recipe.settings["person"] == "frame"
 
 
 @pytest.mark.parametrize("asked", ["tiny-yolos", "/somewhere/tiny-yolos"])
 def test_person_images_of_a_detectors_folder_are_known_by_the_folders_name(mine: Path, swap: Request, asked: str):
     folder = other_images(mine, "tiny-yolos")
-    (images,) = quietly(replace(swap, person=asked, llm=None))
+    (images,) = quietly(replace(swap, person=asked, llm=None)).reports
     assert images.folder == folder
 
 
 def test_without_person_images_the_videos_are_asked_for(data: Path, models: Path):
     request = Request(data, None, None, str(models / "tiny-resnet"), None, [], 16, "cpu")
-    with pytest.raises(ValueError, match=r"0 caches of person images fit; give --videos \(and --person\): none yet"):
+    with pytest.raises(ValueError, match=r"no person images are there yet; give --videos, and they are made"):
         quietly(request)
 
 
@@ -150,13 +182,18 @@ def test_videos_of_other_names_are_refused(data: Path, tmp_path: Path):
         quietly(Request(data, tmp_path / "videos", "frame", None, None, [], 16, "cpu"))
 
 
+def test_skeletons_without_pixels_are_no_boxes(data: Path, raw: Path):
+    with pytest.raises(ValueError, match="its skeletons have no pixel positions; give a detector instead"):
+        quietly(Request(data, raw / "videos", "skeleton", None, None, [], 16, "cpu"))
+
+
 def test_a_detector_that_is_none_is_refused_with_the_way_to_do_without(data: Path, raw: Path, models: Path):
     with pytest.raises(ValueError, match=r"--person .*tiny-resnet.*; or take whole frames with --person frame"):
         quietly(Request(data, raw / "videos", str(models / "tiny-resnet"), None, None, [], 16, "cpu"))
 
 
-def test_what_is_missing_is_said_before_a_large_model_is_loaded(data: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mmcl.pipeline.stage.ENCODERS", {})
+def test_what_is_missing_is_said_before_a_large_model_is_looked_at(data: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("mmcl.pipeline.plan.ENCODERS", {})
     with pytest.raises(ValueError, match="give --videos"):
         quietly(Request(data, None, None, "owner/net", "owner/llm", [QUESTION], 16, "cpu"))
 
@@ -165,7 +202,7 @@ def test_what_is_missing_is_said_before_a_large_model_is_loaded(data: Path, monk
 def test_a_model_that_is_not_there_is_said_before_a_video_is_opened(
     data: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("mmcl.pipeline.stage.find_videos", find_videos)
+    monkeypatch.setattr("mmcl.pipeline.plan.find_videos", find_videos)
     with pytest.raises(ValueError, match="absent: no such folder"):
         quietly(Request(data, raw / "videos", "frame", None, str(data / "absent"), [QUESTION], 16, "cpu"))
     assert not (data / "person-images").exists()
@@ -180,3 +217,32 @@ def test_each_cache_that_is_made_has_a_bar_with_its_name(mine: Path, swap: Reque
 
     extract_features(swap, bar)
     assert titles == ["text features, tiny-llava"]
+
+
+def test_a_run_that_was_asked_to_stop_before_it_began_makes_nothing_and_says_what_is_missing(raw: Path, tmp_path: Path):
+    stop = Stop()
+    stop.ask()
+    data = write_names(tmp_path / "data", [path.stem for path in (raw / "videos").iterdir()])
+    eye = Eye()
+    found = extract(data, raw / "videos", rgb=eye, stop=stop)
+    assert (eye.rows, found.decoded, found.missing) == (0, 0, 24)
+    assert [report.note for report in found.reports] == ["reused as it was; 24 are not there yet"] * 2
+    assert not list(data.rglob("cache.h5"))
+
+
+def test_one_cache_that_fails_stops_the_others_and_is_the_one_that_is_heard_of(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What the others have made stays: person images need not be made again."""
+    monkeypatch.setattr("mmcl.pipeline.shard.UNIT", 4)
+    data = write_names(tmp_path / "data", [path.stem for path in (raw / "videos").iterdir()])
+    eye = Eye(lambda images: mean_of(images) if eye.rows < 6 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        extract(data, raw / "videos", rgb=eye, batch=4)
+    (images,), (rgb,) = find_caches(data, "person-images"), find_caches(data, "rgb")
+    assert list(images.glob("parts/*.h5"))
+    assert len(list(rgb.glob("parts/*.h5"))) == 1
+    again = Eye()
+    found = extract(data, raw / "videos", rgb=again, batch=4)
+    assert again.rows == 20
+    assert found.missing == 0
