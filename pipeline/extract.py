@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from .memory import is_shortage, too_large
 from .stop import Stop
 
 AHEAD = 3  # batches being read and prepared while one is on the device; what memory holds
+YIELD = 10  # how nice threads and their decoders are to the one that encodes, which they would hold up on a full CPU
 DEVICE = threading.Lock()  # one network computes at a time, so that memory holds the larger, not the sum
 
 Progress = Callable[[int, int], None]
@@ -268,7 +270,7 @@ class _Crew:
 
     def __init__(self, stack: ExitStack, cores: int) -> None:
         def pool(name: str) -> ThreadPoolExecutor:
-            made = ThreadPoolExecutor(cores, name)
+            made = ThreadPoolExecutor(cores, name, os.nice, (YIELD,))  # on Linux a thread's own
             stack.callback(made.shutdown, cancel_futures=True)
             return made
 

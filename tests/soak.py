@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 UNIT, BATCH = 4, 3  # clips
-LONG = 600.0  # seconds; nothing waits that long
+PATIENCE, LONG = 100.0, 600.0  # seconds that a process may take, and that none takes
 PAUSE = 0.03  # seconds more for every file and folder that is written to the disk, so that many a kill comes meanwhile
 MIXING = "own:Mixing"
 ENCODERS = '''
@@ -141,11 +141,21 @@ def serve() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
-            print(os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1]), flush=True)
+            print(status_of(request["wait"]), flush=True)
         elif child := os.fork():
             print(child, flush=True)
         else:
             run(request["start"])
+
+
+def status_of(child: int) -> int:
+    """How a child ended; one that does not end is killed."""
+    until = time.monotonic() + PATIENCE
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > until:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.005)
+    return os.waitstatus_to_exitcode(ended[1])
 
 
 def run(asked: Mapping[str, Any]) -> None:

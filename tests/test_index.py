@@ -164,12 +164,14 @@ def test_a_kill_after_merging_and_before_the_parts_are_gone_doubles_no_row(
     put(folder, 1, NAMES[3:])
     aside = shutil.copytree(folder / "parts", folder.parent / "aside")
     merge(folder)
+    table = (folder / "cache.h5").stat()
     for part in sorted(aside.glob("*.h5"))[unlinked:]:
         shutil.copy(part, folder / "parts")
     if later:
         put(folder, 2, later)
     merge(folder)
     assert_whole(folder, [*NAMES, *later])
+    assert ((folder / "cache.h5").stat() == table) is not bool(later)
 
 
 def test_two_runs_that_did_the_same_unit_count_it_once(folder: Path):
