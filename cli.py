@@ -29,7 +29,12 @@ LISTED = 40  # odd files shown on the terminal; all of them are in a file
 
 DataDir = Annotated[Path, typer.Argument(metavar="DATA", help="A data set's folder, made by `mmcl prepare`.")]
 Prompts = Annotated[
-    list[str] | None, typer.Option("--prompt", help=f"What to ask the LLM: {', '.join(PROMPTS)}; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--prompt",
+        help=f"What to ask the LLM: {', '.join(PROMPTS)}, or one of --prompts; may be repeated; "
+        "holding-object if not given.",
+    ),
 ]
 
 
@@ -76,7 +81,9 @@ def extract_features(
     rgb: Annotated[str | None, typer.Option(help="RGB or video encoder: a hub id, a folder, or module:Class.")] = None,
     llm: Annotated[str | None, typer.Option(help="Multimodal LLM: a hub id, a folder, or module:Class.")] = None,
     prompt: Prompts = None,
-    prompts: Annotated[Path | None, typer.Option(help="A TOML file with prompts of your own.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="A TOML file of your own prompts; all are asked, or those named by --prompt.")
+    ] = None,
     person: Annotated[
         str | None,
         typer.Option(
@@ -106,6 +113,8 @@ def extract_features(
     from .pipeline.stop import clean_stop
     from .pipeline.wanted import choose_prompts
 
+    if (prompt or prompts) and not llm:
+        raise ValueError("--prompt and --prompts are questions to a language model; say which with --llm")
     asked, share = choose_prompts(prompt, prompts), find_shard(shard)
     console = new_console(quiet=share.local > 0)
     request = Request(

@@ -11,7 +11,7 @@ import numpy as np
 
 from .files import write_atomic
 from .mapped import Column, Ragged
-from .store import open_cache
+from .store import open_cache, verify
 
 BYTES = 1 << 24  # of a column in memory at once
 
@@ -21,13 +21,15 @@ def export(folder: Path, out: Path) -> Path:
 
     Text, as `name`, `failure` and `answer_text`, is unicode of fixed width; a ragged column is NAME/values and
     NAME/offsets; `recipe` is what it was made with, as JSON. Memory stays small however large the cache is.
-    Raises ValueError where the cache is not finished, or `out` is not called .npz.
+    Raises ValueError where the cache is not finished, or `out` is not called .npz; OSError where rows are damaged.
     """
     rows = open_cache(folder)
     if out.suffix != ".npz":
         raise ValueError(f"{out}: an export is an .npz file; call it {out.with_suffix('.npz').name}")
     if "recipe" in rows.columns:
         raise ValueError(f"{folder}: has a column 'recipe', which an export keeps for itself")
+    if damaged := verify(folder):
+        raise OSError(f"{folder}: {len(damaged)} rows are damaged, such as {damaged[0]}; `mmcl cache verify` names all")
     recipe = np.array([json.dumps(rows.recipe.as_dict(), sort_keys=True)])
 
     def fill(aside: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from .mapped import map_table
 from .store import decoded
-from .table import Columns
+from .table import Columns, damaged_rows
 
 NOTED = ("failure", "image_crc", "mass", "video_bytes")  # columns that are asked for of an unfinished cache too
 TRIES = 5  # a part that was merged away between listing and reading is looked for again
@@ -78,6 +78,11 @@ class Index:
     def failures(self) -> dict[str, str]:
         """Why a clip has no features, by name."""
         return {name: text.decode("utf-8", "replace") for name, text in self.values("failure").items() if text}
+
+    def damaged(self) -> set[str]:
+        """The names whose row is no longer what was written; reads every row."""
+        found = {source.path: set(damaged_rows(source.path)) for source in self.sources}
+        return {name for name, place in self.places.items() if place.row in found[place.source.path]}
 
     @property
     def batch(self) -> int:

@@ -38,6 +38,8 @@ class Recipe:
 
     @property
     def model(self) -> str:
+        if "person" in self.settings:
+            return f"{self.settings['person']}, {self.settings.get('layout', '-')}"
         return str(self.settings.get("model", "-"))
 
     @property

@@ -104,7 +104,10 @@ def cache_folders(root: Path) -> list[Path]:
     """The folders of all caches of a data set; FileNotFoundError where there is no such data set."""
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder; make it with `mmcl prepare`")
-    return [folder for kind in KINDS for folder in find_caches(root, kind)]
+    folders = [folder for kind in KINDS for folder in find_caches(root, kind)]
+    if not folders and not (root / "skeletons.h5").exists():
+        raise FileNotFoundError(f"{root}: no data set lies here (no skeletons.h5); give a folder of `mmcl prepare`")
+    return folders
 
 
 def move_caches(source: Path, target: Path) -> None:

@@ -35,7 +35,7 @@ def info(data: DataDir) -> None:
 
     console, clips = new_console(), _clips(data)
     folders = cache_folders(data)
-    known = list(_opened(console, folders))
+    known = list(_opened(console, folders, clips))
     for kind in KINDS:
         if some := [(recipe, index, done) for recipe, index, done in known if recipe.kind == kind]:
             show_caches(console, kind, some)
@@ -48,7 +48,7 @@ def info(data: DataDir) -> None:
         raise typer.Exit(FAILURE)
 
 
-def _opened(console: Console, folders: list[Path]) -> Iterator[tuple[Recipe, Index, bool]]:
+def _opened(console: Console, folders: list[Path], clips: set[str]) -> Iterator[tuple[Recipe, Index, bool]]:
     """Each cache with whether it is finished; one that cannot be read is said, and the others are shown."""
     from ..cache.index import open_index
     from ..cache.recipe import read_recipe
@@ -57,7 +57,8 @@ def _opened(console: Console, folders: list[Path]) -> Iterator[tuple[Recipe, Ind
 
     for folder in folders:
         try:
-            yield read_recipe(folder), open_index(folder), is_merged(folder)
+            index = open_index(folder)
+            yield read_recipe(folder), index, is_merged(folder) and not clips - index.places.keys()
         except (OSError, ValueError) as error:
             say(console, f"{folder}: cannot be read: {error}", "red")
 

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..cache.table import Columns
+from .memory import is_shortage
 from .person import image_layout
 from .prompts import PROMPTS, Prompt
 
@@ -97,12 +99,36 @@ def load_custom(spec: str, *, device: str, prompt: Prompt | None = None) -> Cust
     asked = {} if prompt is None else {"prompt": prompt}
     try:
         encoder = made(device=device, **asked)
-    except TypeError as error:
-        raise ValueError(f"{spec}: called with {', '.join(['device', *asked])}, it failed: {error}") from error
+    except Exception as error:
+        if is_shortage(error):
+            raise
+        raise ValueError(f"{spec}: called with {', '.join(['device', *asked])}, it failed: {_where(error)}") from error
     settings = _checked(spec, encoder)
     known = {"model": spec} | ({} if prompt is None else prompt.settings)
     prepare = getattr(encoder, "prepare", list)  # without one, encode gets the images
-    return CustomEncoder(known | settings | {"source": _source(made)}, encoder.layout, prepare, encoder.encode)
+    steps = _blamed(spec, "prepare", prepare), _blamed(spec, "encode", encoder.encode)
+    return CustomEncoder(known | settings | {"source": _source(made)}, encoder.layout, *steps)
+
+
+def _blamed(spec: str, name: str, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The user's step; what it raises says whose it is and where, but for memory that is short."""
+
+    def blamed(given: Any) -> Any:
+        try:
+            return step(given)
+        except Exception as error:
+            if is_shortage(error):
+                raise
+            raise RuntimeError(f"{spec}: its {name} failed {_where(error)}") from error
+
+    return blamed
+
+
+def _where(error: Exception) -> str:
+    """The innermost line of an error's traceback that is the user's own, and what was raised."""
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
+    place = f"in {own[-1].filename}, line {own[-1].lineno}: " if len(own) > 1 else ""
+    return f"{place}{type(error).__name__}: {error}"
 
 
 def _one_device(device: str) -> str:
@@ -126,6 +152,8 @@ def _import(spec: str) -> Callable[..., Any]:
             made = getattr(importlib.import_module(module), name, None)
     except ImportError as error:
         raise ValueError(f"{spec}: cannot import {module} from {Path.cwd()} or the environment: {error}") from error
+    except Exception as error:
+        raise ValueError(f"{spec}: importing {module} failed {_where(error)}") from error
     if not inspect.isclass(made):
         raise ValueError(f"{spec}: the module {module} has no class {name!r}")
     return made

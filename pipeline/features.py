@@ -16,6 +16,7 @@ from .images import PersonImages
 from .ledger import Ledger
 from .person import ImageLayout, image_layout
 
+TRAINED_ON = {"rgb": ("feature",), "text": ("prompt_feature", "answer_feature", "probabilities")}
 OUR_COLUMNS = ("batch", "crc", "failure", "image_crc", "name")
 
 
@@ -70,6 +71,9 @@ class FeatureTarget:
     def try_out(self) -> int:
         """Load the encoder and show it one blank image: what is wrong with it is said now. Gives the bytes of a row."""
         columns = self.encode(self.prepare([Input(None)]), [Input(None)])
+        if not columns.keys() & set(TRAINED_ON[self.ledger.recipe.kind]):
+            wanted = " or ".join(TRAINED_ON[self.ledger.recipe.kind])
+            raise ValueError(f"{self.model}: gave {', '.join(sorted(columns))}; training reads {wanted}")
         return sum(column.nbytes for column in columns.values() if isinstance(column, np.ndarray))
 
 

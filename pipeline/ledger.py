@@ -19,7 +19,7 @@ from .shard import WHOLE, Shard
 class Clips:
     """What a command goes over: a data set's folder and its sample names, this process's share of them.
 
-    `retry` makes failed rows anew, `accept_versions` lets rows be added to those of other library versions.
+    `retry` makes failed and damaged rows anew, `accept_versions` lets rows be added to those of other library versions.
     """
 
     data: Path
@@ -45,7 +45,7 @@ class Ledger:
         self.index = open_index(self.folder)
         self.fit = min(batch, self.index.fit or batch)
         self.made = set[str]()
-        self._again = set(self.index.failures) if clips.retry else set[str]()
+        self._again = set(self.index.failures) | self.index.damaged() if clips.retry else set[str]()
         self._made_from = {name: int(crc) for name, crc in self.index.values("image_crc").items()}
         self._libraries = library_versions() | ({"device": device} if device else {})
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-
 SAID = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "can't allocate memory")
 
 
 def is_shortage(error: Exception) -> bool:
     """Whether an error of a library says that memory was too short, on the device or beside it."""
+    import torch  # not at the top: encoders are named before anything heavy is loaded
+
     typed = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return typed or (isinstance(error, RuntimeError) and any(words in str(error) for words in SAID))
 

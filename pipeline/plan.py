@@ -21,7 +21,7 @@ from .prompts import Prompt
 from .shard import WHOLE, Shard, device_name
 from .stop import Stop
 from .video import Videos, find_videos
-from .wanted import find_boxes, known_images
+from .wanted import find_boxes, known_images, known_person
 
 Bars = Callable[[str], Progress]
 
@@ -115,7 +115,10 @@ def _make_images(
     made: Plan, request: Request, skeletons: Skeletons, videos: Videos, wanted: Sequence[str], bars: Bars
 ) -> None:
     """One pass over the videos for the person images of all layouts."""
-    layouts, boxes = [image_layout(name) for name in wanted], find_boxes(request.person, skeletons, request.device)
+    layouts, boxes = (
+        [image_layout(name) for name in wanted],
+        find_boxes(request.person or known_person(request.data), skeletons, request.device),
+    )
     source = VideoSource(videos, layouts, made.decoders, made.clock)
     searched = not isinstance(boxes, WholeFrame | SkeletonBoxes)  # by a network, whose rows depend on their batch
     device = device_name(request.device) if searched else ""
@@ -142,7 +145,9 @@ def _make_features(
         ledger = Ledger(made.clips, recipe, request.batch, device)
         targets.append(FeatureTarget(encoder, images, ledger))
     batch = min(target.ledger.fit for target in targets)
-    _add(made, Pass(images, targets, batch, made.clock), f"{kind} features, {targets[0].model}", bars)
+    asked = ", ".join(target.ledger.recipe.prompt for target in targets)
+    title = f"{kind} features, {targets[0].model}" + (f", {asked}" if kind == "text" else "")
+    _add(made, Pass(images, targets, batch, made.clock), title, bars)
 
 
 def _add(made: Plan, one: Pass, title: str, bars: Bars) -> Pass:

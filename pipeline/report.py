@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 OnProgress = Callable[[int, int], None]
 LISTED = 40  # failed clips shown on the terminal; all of them are in a file
 DOUBTFUL = 0.5  # of a model's belief in a prompt's candidates: below, it mostly says something else
+OF_THE_MODEL = ("not finite", "overflow", "constant")  # how failures begin that are no fault of a video
 PLAIN_EVERY = 15.0  # seconds between lines where there is no terminal
 
 DEMO_END = """
@@ -124,8 +125,7 @@ def cache_table(reports: Sequence[Report]) -> Table:
     table.add_column("status")
     for report in reports:
         recipe, failed = report.recipe, len(report.failures)
-        model = f"{recipe.settings['person']}, {recipe.settings['layout']}" if "person" in recipe.settings else None
-        cells = (recipe.kind, recipe.key, model or recipe.model, recipe.prompt, f"{report.rows:,}", f"{failed:,}")
+        cells = (recipe.kind, recipe.key, recipe.model, recipe.prompt, f"{report.rows:,}", f"{failed:,}")
         table.add_row(*map(cell, (*cells, report.note)), style="red" if failed else None)
     return table
 
@@ -148,7 +148,10 @@ def show_extraction(console: Console, extraction: Extraction) -> None:
     console.print(f"videos decoded: {extraction.decoded:,}")
     if seconds := extraction.clock.seconds:
         console.print(time_table(extraction.clock, extraction.shard.cores))
-        console.print(f"bottleneck: {bottleneck(seconds, extraction.shard.cores)}")
+        step = bottleneck(seconds, extraction.shard.cores)
+        console.print(
+            f"bottleneck: {step if step in DEVICE_STEPS else f'the CPU beside the device, {step} most of all'}"
+        )
     for report in extraction.reports:
         if report.mass is not None and report.mass < DOUBTFUL:
             unheard = f"only {report.mass:.1%} of its belief (median) is in {report.recipe.settings['candidates']}"
@@ -169,8 +172,16 @@ def note_failures(console: Console, extraction: Extraction, listed: Path) -> boo
         say(console, f"failed: {name}: {reason}", "red")
     write_csv(listed, ("name", "failure"), failures.items())
     say(console, f"{len(failures)} clips failed and keep a row without features; all are in {listed}", "red")
-    say(console, "mend their videos and run the same command with --videos and --retry-failed", "red")
+    say(console, _cure(set(failures.values())), "red")
     return True
+
+
+def _cure(reasons: set[str]) -> str:
+    """What to do about clips that failed for these reasons."""
+    of_model = {reason for reason in reasons if reason.startswith(OF_THE_MODEL)}
+    videos = "mend their videos and run the same command with --videos and --retry-failed"
+    model = "the model gave no usable numbers for them: look at its dtype and preprocessing, then --retry-failed"
+    return "\n".join(([model] if of_model else []) + ([videos] if reasons - of_model else []))
 
 
 def demo_table(top1: float, chance: float, clips: int) -> Table:

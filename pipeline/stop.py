@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SHOW_CURSOR = b"\x1b[?25h"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -34,10 +37,18 @@ class Stop:
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """The first signal asks for a clean end; a second one ends the process at once."""
+        if self.signal:
+            _end_now(number)
         self.signal = number
         self.ask()
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+        os.write(2, b"\nfinishing the units in flight; once more to stop at once\n")
+
+
+def _end_now(number: int) -> None:
+    if sys.stdout.isatty():
+        os.write(1, SHOW_CURSOR)  # the progress bars hid it
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 @contextmanager

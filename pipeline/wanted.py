@@ -36,6 +36,13 @@ def find_boxes(person: str | None, skeletons: Skeletons, device: str) -> Boxes:
         raise ValueError(f"--person {error}; or take whole frames with --person frame") from error
 
 
+def known_person(data: Path) -> str | None:
+    """What `--person` was for all person images that are there, where that can be said again; else None."""
+    known = {str(read_recipe(folder).settings["person"]) for folder in find_caches(data, "person-images")}
+    person = known.pop() if len(known) == 1 else ""
+    return person if person in ("frame", "skeleton") or "/" in person else None
+
+
 def known_images(data: Path, layout: str, person: str | None, whom: str) -> Recipe:
     """The recipe of the person images of a layout that are there; `whom` is the model that wants them.
 

@@ -32,6 +32,10 @@ def mean_of(images: np.ndarray) -> dict[str, np.ndarray]:
     return {"feature": images.mean(tuple(range(1, images.ndim)), dtype=np.float32)[:, None]}
 
 
+def said_of(images: np.ndarray) -> dict[str, np.ndarray]:
+    return {"prompt_feature": mean_of(images)["feature"]}
+
+
 class Eye:
     """An encoder that remembers the sizes of its batches; `answer` makes columns of images uint8 [n, ...]."""
 
@@ -54,6 +58,13 @@ class Eye:
         return sum(self.batches)
 
 
+class Voice(Eye):
+    """The same for one prompt put to an LLM."""
+
+    def __init__(self, prompt: str, answer: Answer = said_of, **settings: Any) -> None:
+        super().__init__(answer, prompt=prompt, **settings)
+
+
 def is_blank(images: np.ndarray) -> bool:
     """Whether it is the one grey image that every encoder is tried out with."""
     return len(images) == 1 and bool((images == 127).all())
@@ -68,7 +79,7 @@ def extract(
     videos: Path | None = None,
     *,
     rgb: Eye | Any = None,
-    texts: Sequence[Eye | Any] = (),
+    texts: Sequence[Voice | Any] = (),
     person: str | None = "frame",
     batch: int = 5,
     shard: Shard = WHOLE,

@@ -30,7 +30,11 @@ COUNTS = (5, 16)
 
 def children(parent: int | str = "self") -> set[int]:
     """The processes that a process started and that are not gone, dead ones that nobody waited for among them."""
-    return {int(pid) for file in Path(f"/proc/{parent}/task").glob("*/children") for pid in file.read_text().split()}
+    found = set[int]()
+    for file in Path(f"/proc/{parent}/task").glob("*/children"):
+        with suppress(FileNotFoundError):  # a thread that has just ended
+            found |= {int(pid) for pid in file.read_text().split()}
+    return found
 
 
 def soon(true: Callable[[], object]) -> bool:

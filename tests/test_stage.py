@@ -216,7 +216,7 @@ def test_each_cache_that_is_made_has_a_bar_with_its_name(mine: Path, swap: Reque
         return lambda done, total: None
 
     extract_features(swap, bar)
-    assert titles == ["text features, tiny-llava"]
+    assert titles == ["text features, tiny-llava, holding-object"]
 
 
 def test_a_run_that_was_asked_to_stop_before_it_began_makes_nothing_and_says_what_is_missing(raw: Path, tmp_path: Path):

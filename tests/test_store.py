@@ -176,7 +176,7 @@ def test_caches_move_to_another_folder_and_back(merged: Path, tmp_path: Path):
     aside = tmp_path / "aside"
     move_caches(tmp_path, aside)
     assert [path.name for path in cache_folders(aside)] == [merged.name]
-    assert cache_folders(tmp_path) == []
+    assert find_caches(tmp_path, "rgb") == []
     move_caches(aside, tmp_path)
     move_caches(aside, tmp_path)  # again, with nothing there
     assert open_cache(merged).names == NAMES

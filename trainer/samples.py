@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ..cache.recipe import Recipe, read_recipe
 from ..cache.skeletons import TRAIN, Skeletons
-from ..cache.store import Rows, find_caches, is_merged, open_cache
+from ..cache.store import Rows, find_caches, is_merged, open_cache, verify
 from .config import Config
 
+PREFIX = 4  # hex digits of a cache's key from which on it is taken for one
 COLUMNS = {"rgb": ("feature",), "text": ("prompt_feature", "answer_feature", "probabilities")}
 
 
@@ -56,7 +57,8 @@ def choose_cache(data: Path, kind: str, wanted: str | None, prompt: str | None =
     fits = [folder for folder, recipe in found if _fits(recipe, wanted, prompt)]
     if len(fits) == 1:
         return fits[0]
-    listing = "".join(f"\n  {recipe}{'' if is_merged(folder) else '  (not finished)'}" for folder, recipe in found)
+    shown = [(folder, recipe) for folder, recipe in found if folder in fits] or found
+    listing = "".join(f"\n  {recipe}{'' if is_merged(folder) else '  (not finished)'}" for folder, recipe in shown)
     asked = " ".join(part for part in (wanted, f"--prompt {prompt}" if prompt else "") if part)
     if fits:
         raise ValueError(f"--{kind}: {len(fits)} caches fit; choose one by its key, or say --{kind} none:{listing}")
@@ -66,7 +68,8 @@ def choose_cache(data: Path, kind: str, wanted: str | None, prompt: str | None =
 
 
 def _fits(recipe: Recipe, wanted: str | None, prompt: str | None) -> bool:
-    model = wanted is None or wanted in (recipe.key, recipe.model) or Path(wanted).name == recipe.model
+    named = wanted is not None and (wanted == recipe.model or Path(wanted).name == recipe.model)
+    model = wanted is None or named or (len(wanted) >= PREFIX and recipe.key.startswith(wanted))
     return model and (prompt is None or prompt == recipe.prompt)
 
 
@@ -113,12 +116,15 @@ def _share(text: str) -> float:
 def load_features(folder: Path, kind: str, skeletons: Skeletons, rows: np.ndarray, *, allow_missing: bool) -> Features:
     """The features of the clips in `rows`, joined by name.
 
-    Raises ValueError for another data set's cache, for a name without a row, for a value that is not finite, and,
-    unless `allow_missing`, for failed rows; it names the clips.
+    Raises ValueError for another data set's cache, for a damaged row, for a name without a row, for a value that is
+    not finite, and, unless `allow_missing`, for failed rows; it names the clips.
     """
     cache = open_cache(folder)
     _same_dataset(cache, skeletons)
     names = [skeletons.names[row] for row in rows]
+    damaged = set(verify(folder))
+    mend = "move the folder away and extract again; `mmcl cache verify` names all such rows"
+    _refuse(folder, [name for name in names if name in damaged], "damaged rows for", mend)
     _refuse(folder, [name for name in names if name not in cache.row_of], "no row for", "extract again: it adds them")
     failed = tuple(name for name in names if name in cache.failures)
     if not allow_missing:
