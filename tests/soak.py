@@ -91,12 +91,6 @@ class Writer:
     def error(self) -> str:
         return self.said.with_suffix(".err").read_text()
 
-    def catches(self, number: int) -> bool:
-        """Whether it handles a signal now: it does until the first one came."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
-        return bool(caught >> (number - 1) & 1)
-
 
 class Writers:
     """The parent of such processes, itself a child that has no threads."""
