@@ -46,7 +46,7 @@ class Encoder(Protocol):
         ...
 
     def encode(self, prepared: Any, /) -> Columns:
-        """An array for each column, with a row for each image; called in the main thread alone."""
+        """An array for each column, with a row for each image; called by one thread alone."""
         ...
 
 

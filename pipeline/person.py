@@ -48,7 +48,7 @@ class Boxes(Protocol):
         ...
 
     def find(self, shots: Sequence[Shot], prepared: Any, /) -> list[Found]:
-        """The boxes of each shot, with what `prepare` gave for the same shots; in the main thread, on the device."""
+        """The boxes of each shot, with what `prepare` gave for the same shots; on the device, by one thread alone."""
         ...
 
 

@@ -70,7 +70,7 @@ def extract_features(request: Request, bars: Bars, stop: Stop | None = None) -> 
         planned = plan(request, decoders, bars, stop)
         _check(planned)
         with _held(planned):
-            _run(planned, stop)
+            _run(planned, stop, request.device)
     return _report(planned, request)
 
 
@@ -107,11 +107,11 @@ def _held(planned: Plan) -> Iterator[None]:
         yield
 
 
-def _run(planned: Plan, stop: Stop) -> None:
+def _run(planned: Plan, stop: Stop, device: str) -> None:
     """All passes beside each other: person images are made while those before them are looked at."""
     if not planned.passes:
         return
-    with ThreadPoolExecutor(len(planned.passes), "pass") as threads:
+    with ThreadPoolExecutor(len(planned.passes), "pass", take_device, (device,)) as threads:
         running = [threads.submit(one.run, stop) for one in planned.passes]
         if any(one.exception() for one in wait(running, return_when=FIRST_EXCEPTION).done):
             stop.ask()

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 SHOW_CURSOR = b"\x1b[?25h"
@@ -41,7 +41,8 @@ class Stop:
             _end_now(number)
         self.signal = number
         self.ask()
-        os.write(2, b"\nfinishing the units in flight; once more to stop at once\n")
+        with suppress(OSError):  # nobody may be there to read it
+            os.write(2, b"\nfinishing the units in flight; once more to stop at once\n")
 
 
 def _end_now(number: int) -> None:

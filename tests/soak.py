@@ -96,7 +96,7 @@ class Writers:
     """The parent of such processes, itself a child that has no threads."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._count = folder, 0
+        self._folder, self._started = folder, list[Writer]()
         alone = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         command = [sys.executable, __file__, "serve"]
         self._process = subprocess.Popen(
@@ -108,10 +108,10 @@ class Writers:
 
         It stops for ever, in the next write to the disk, once files are there that `hold` says: "PATTERN COUNT".
         """
-        self._count += 1
-        said = self._folder / f"writer-{self._count}"
+        said = self._folder / f"writer-{len(self._started)}"
         asked = {"words": list(map(str, words)), "cwd": str(cwd), "said": str(said), "pause": pause, "hold": hold}
-        return Writer(self.ask(start=asked), self, said)
+        self._started.append(Writer(self.ask(start=asked), self, said))
+        return self._started[-1]
 
     def ask(self, **request: Any) -> int:
         assert self._process.stdin
@@ -120,7 +120,10 @@ class Writers:
         return int(self._process.stdout.readline())
 
     def close(self) -> None:
-        """End the parent; what it started is the starter's to end."""
+        """End the parent and, where a test has failed, what it left at work."""
+        for writer in self._started:
+            if writer.status is None:
+                writer.kill()
         self._process.communicate()
 
 

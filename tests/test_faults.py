@@ -28,7 +28,6 @@ from mmcl.tests.soak import MIXING, UNIT, Life, Writer, Writers, begin, live, so
 GATED = "own:Gated"
 CLIPS = Path(__file__).parent / "clips"
 HEARD = "finishing the units in flight; once more to stop at once"
-SAID = "finishing the units in flight; once more to stop at once"
 AGAIN = "run the same command again, it goes on"
 FULL = "the disk is full; free some space and run the same command again"
 MOMENTS = [  # when the so many-th such file is there: between units, while one is written, while all are merged
@@ -236,27 +235,35 @@ def test_a_second_run_of_the_same_share_is_refused_and_goes_on_after_a_kill(
     assert_equal(life, unbroken, "gated")
 
 
-def torchrun(life: Life) -> subprocess.Popen[str]:
+@contextmanager
+def torchrun(life: Life) -> Iterator[subprocess.Popen[bytes]]:
     (life.folder / "run.py").write_text(RUN)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "run.py"]
     with (life.folder / "out").open("w") as out, (life.folder / "err").open("w") as err:
-        return subprocess.Popen([*launcher, *map(str, gated(life))], cwd=life.folder, stdout=out, stderr=err)
+        launched = subprocess.Popen([*launcher, *map(str, gated(life))], cwd=life.folder, stdout=out, stderr=err)
+    try:
+        yield launched
+    finally:
+        (life.folder / "gate").unlink(missing_ok=True)
+        launched.terminate()
+        launched.wait()
 
 
 def test_torchrun_shares_the_work_and_a_rank_that_is_killed_hangs_no_other(life: Life, unbroken: Life):
     """torchrun ends its other ranks by SIGTERM: they finish their units. No rank waits for another."""
     gate, ranks = life.folder / "gate", [life.folder / f"rank-{rank}" for rank in range(2)]
     gate.write_text("1")
-    launched = torchrun(life)
-    wait_for(lambda: all(rank.exists() and rank.read_text() for rank in ranks))
-    wait_for(lambda: len(parts(life, "person-images")) == 6)
-    os.kill(int(ranks[1].read_text()), signal.SIGKILL)
-    wait_for(lambda: HEARD in (life.folder / "err").read_text())
-    gate.unlink()
-    assert launched.wait(100) != 0
+    with torchrun(life) as launched:
+        wait_for(lambda: all(rank.exists() and rank.read_text() for rank in ranks))
+        wait_for(lambda: len(parts(life, "person-images")) == 6)
+        os.kill(int(ranks[1].read_text()), signal.SIGKILL)
+        wait_for(lambda: HEARD in (life.folder / "err").read_text())
+        gate.unlink()
+        assert launched.wait(100) != 0
     assert f"mmcl: stopped after a whole unit; {AGAIN}" in (life.folder / "err").read_text()
     assert len(parts(life, "rgb")) == 1
-    assert torchrun(life).wait(100) == 0, (life.folder / "err").read_text()
+    with torchrun(life) as launched:
+        assert launched.wait(100) == 0, (life.folder / "err").read_text()
     assert (life.folder / "out").read_text().count("where the time went") == 1  # one process a machine speaks
     assert_equal(life, unbroken, "gated")
 
