@@ -25,7 +25,6 @@ app.add_typer(caches, name="cache")
 app.add_typer(models, name="models")
 
 WRONG_USE, FAILURE = 2, 1
-LISTED = 40  # odd files shown on the terminal; all of them are in a file
 
 DataDir = Annotated[Path, typer.Argument(metavar="DATA", help="A data set's folder, made by `mmcl prepare`.")]
 Prompts = Annotated[
@@ -49,27 +48,38 @@ def top(version: Annotated[bool, typer.Option("--version", help="Say which versi
 
 @app.command()
 def prepare(
-    dataset: Annotated[str, typer.Argument(help="nw-ucla, utd-mhad, or folder for one's own data (samples.csv).")],
-    raw: Annotated[Path, typer.Argument(help="The folder with the raw skeleton files.")],
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="ntu60, ntu120, nw-ucla, utd-mhad, sysu; pyskl or ctrgcn for the files of those projects; "
+            "folder for one's own data."
+        ),
+    ],
+    raw: Annotated[Path, typer.Argument(help="The folder with the raw skeleton files, or the zip or file of them.")],
     out: Annotated[Path | None, typer.Option(help="Where the skeleton cache goes; data/DATASET if not given.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes that read; one a core if not given.")] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="folder: the joints' layout, such as kinect-v2, coco-17; by their number else.")
+    ] = None,
+    split_by: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="folder: a split in which every second value tests.")
+    ] = None,
+    test: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="folder: a random split, this share of each class tests.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="folder: of the random split; 0 if not given.")] = None,
 ) -> None:
-    """Raw skeletons to a skeleton cache, with a report of what was odd."""
-    from .pipeline.datasets import open_dataset, own_name
+    """Raw skeletons to a skeleton cache, with a report of what was odd. Run again, it resumes."""
+    from .pipeline.datasets import open_dataset, place_of
     from .pipeline.prepare import prepare as run_prepare
-    from .pipeline.report import bars, data_table, new_console, say
+    from .pipeline.report import bars, new_console, show_prepared
+    from .pipeline.stop import clean_stop
 
-    console, out = new_console(), out or Path("data") / dataset
-    name = own_name(out) if dataset == "folder" else dataset
-    with bars(console) as bar:
-        prepared = run_prepare(name, open_dataset(dataset, raw), out, bar(f"reading {name}"))
-    console.print(data_table(prepared.skeletons))
-    for finding in prepared.findings[:LISTED]:
-        say(console, f"{finding.file}: {finding.found}; {finding.done}")
-    if len(prepared.findings) > LISTED:
-        say(console, f"and {len(prepared.findings) - LISTED} more in {out / 'findings.csv'}")
-    for warning in prepared.warnings:
-        say(console, f"warning: {warning}", "yellow")
-    say(console, f"written: {out / 'skeletons.h5'}")
+    console, (name, out) = new_console(), place_of(dataset, raw, out)
+    opened = open_dataset(dataset, raw, layout=layout, split_by=split_by, test=test, seed=seed)
+    with clean_stop() as stop, bars(console) as bar:
+        prepared = run_prepare(name, opened, out, bar(f"reading {name}"), jobs=jobs, stop=stop)
+    show_prepared(console, prepared, out)
 
 
 @app.command("extract-features")
@@ -83,6 +93,10 @@ def extract_features(
     prompt: Prompts = None,
     prompts: Annotated[
         Path | None, typer.Option(help="A TOML file of your own prompts; all are asked, or those named by --prompt.")
+    ] = None,
+    video_pattern: Annotated[
+        str | None,
+        typer.Option(help="Where a clip's video lies under --videos, such as 'S{setup:03}/{name}_rgb.avi'."),
     ] = None,
     person: Annotated[
         str | None,
@@ -185,10 +199,26 @@ def train(
 @app.command()
 def evaluate(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders that `mmcl train` made.")],
-    data: Annotated[Path | None, typer.Option(help="Another folder of the same data set, where it has moved.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Another folder of the same data set, where it has moved; with --transfer another."),
+    ] = None,
+    transfer: Annotated[
+        bool,
+        typer.Option(
+            "--transfer",
+            help="Test on the classes that --data shares with what was trained on: zero-shot and domain-adaptive "
+            "recognition, as the paper calls it (docs/transfer.md).",
+        ),
+    ] = False,
 ) -> None:
     """Test runs on skeletons only: no feature cache is read, no big model is loaded."""
-    _evaluate(runs, data)
+    if transfer and not data:
+        raise ValueError("--transfer tests on another data set: say which with --data, such as --data data/utd-mhad")
+    if transfer and data:
+        _transfer(runs, data)
+    else:
+        _evaluate(runs, data)
 
 
 app.command()(show)
@@ -246,6 +276,22 @@ def _evaluate(runs: list[Path], data: Path | None) -> list[Evaluation]:
         say(console, f"written: {result.folder}")
         results.append(result)
     return results
+
+
+def _transfer(runs: list[Path], data: Path) -> None:
+    from .pipeline.report import bars, new_console, say
+    from .trainer.transfer import evaluate_transfer
+    from .trainer.transfer_report import transfer_class_table, transfer_table
+
+    console = new_console()
+    for run in runs:
+        with bars(console) as bar:
+            result = evaluate_transfer(run, data, bar("clips"))
+        console.print(transfer_class_table(result))
+        console.print(transfer_table(result))
+        for note in result.notes:
+            say(console, note)
+        say(console, f"written: {result.folder}")
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ def main() -> None:
 def shuffled(data: Path, folder: Path) -> Path:
     """A cache like `folder` in which the training clips' features are dealt to one another (seed 0)."""
     skeletons, rows = read_skeletons(data / "skeletons.h5"), open_cache(folder)
-    split = read_config(shipped_config(skeletons.dataset))["split"]
+    split = read_config(shipped_config(skeletons.dataset, skeletons.coordinates))["split"]
     names = [skeletons.names[row] for row in skeletons.rows(split, TRAIN)]
     train = np.array([rows.row_of[name] for name in names if name not in rows.failures])
     dealt = rows.array("feature").copy()

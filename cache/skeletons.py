@@ -8,61 +8,68 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from .table import Ragged, checksums, read_table, write_table
+from .layout import JointMap, Layout
+from .table import Column, Columns, Ragged, checksums, read_table, write_table
+
+__all__ = ["JointMap", "Layout", "Skeletons", "Split", "Transfer"]
 
 BODY_RULES = ("zero", "repeat")
+COORDINATES = ("metres", "image")
 OUT, TRAIN, TEST = 0, 1, 2  # what a split says of a clip
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Joints and how they hang together; indices count from 0.
+class Split:
+    """Which clips train and test, int8 [n] of OUT, TRAIN, TEST, and what a network counts on them.
 
-    `edges` are (child, parent); the joint that is nobody's child is the root. `centre` is the joint that clips are
-    moved by (the middle spine). `pairs` are (left, right).
+    `body_rule` says what stands in for an absent body: zeros, or the first body again. `classes` are the labels that
+    compete, in the order in which the network counts them; none given, all of the data set's do.
     """
 
-    name: str
-    joints: tuple[str, ...]
-    edges: tuple[tuple[int, int], ...]
-    centre: int
-    pairs: tuple[tuple[int, int], ...] = ()
+    sides: np.ndarray
+    body_rule: str = "zero"
+    classes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        count = len(self.joints)
-        if not _is_tree(self.edges, count):
-            raise ValueError(f"layout {self.name}: {len(self.edges)} edges do not join {count} joints to a tree")
-        named = [self.centre, *(joint for pair in self.pairs for joint in pair)]
-        if not all(0 <= joint < count for joint in named):
-            raise ValueError(f"layout {self.name}: centre or pairs name a joint outside 0..{count - 1}")
+        if self.body_rule not in BODY_RULES:
+            raise ValueError(f"body rule {self.body_rule}; allowed are {', '.join(BODY_RULES)}")
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"a split counts a class twice: {list(self.classes)}")
 
-    @property
-    def parents(self) -> list[int]:
-        """The parent of each joint; the root is its own."""
-        parent = dict(self.edges)
-        return [parent.get(joint, joint) for joint in range(len(self.joints))]
 
-    @staticmethod
-    def from_dict(found: Mapping[str, object]) -> Layout:
-        def pairs(name: str) -> tuple[tuple[int, int], ...]:
-            return tuple((int(a), int(b)) for a, b in found[name])  # type: ignore[attr-defined]
+@dataclass(frozen=True)
+class Transfer:
+    """How a network that was trained on another data set is tested on this one.
 
-        joints = tuple(str(joint) for joint in found["joints"])  # type: ignore[attr-defined]
-        return Layout(str(found["name"]), joints, pairs("edges"), int(str(found["centre"])), pairs("pairs"))
+    `layout` and `joints` make that data set's joints of one's own; `classes` are one's own class names with its names
+    for them, chosen by `source`. Classes that are not named are not tested on.
+    """
+
+    dataset: str
+    layout: Layout
+    joints: JointMap
+    classes: Mapping[str, str]
+    source: str
+
+    def __post_init__(self) -> None:
+        if len(self.joints) != len(self.layout.joints) or not all(self.joints):
+            raise ValueError(f"transfer from {self.dataset}: {len(self.joints)} joints made, wanted {self.layout.name}")
 
 
 @dataclass(frozen=True)
 class Skeletons:
     """A prepared data set of n clips.
 
-    `joints` row i holds clip i's bodies one after the other, each with its frames: [bodies * frames, V, 3], metres.
-    `pixels`, where they are known, has rows of the same lengths: [bodies * frames, V, 2], x and y of each joint in the
-    colour video, float32; NaN or 0, 0 where a joint's is not known.
-    `splits[name]` is int8 [n] of OUT, TRAIN, TEST; `body_rules[name]` says what stands in for an absent body.
-    `columns` are whatever the data set knows of a clip: subject, view, trial ..., int64 [n].
+    `joints` row i holds clip i's bodies one after the other, each with its frames: [bodies * frames, V, 3]. In metres
+    they are the camera's x, y, z. As coordinates of the image they are x and y of a 2D pose, -1 to 1 over the picture
+    with y down, and how sure its detector was; all zero where a joint was not seen.
+    `image_points`, where they are known, has rows of the same lengths: [bodies * frames, V, 2], float32, x and y of
+    each joint in the colour video as shares of its width and height; NaN or 0, 0 where a joint's is not known.
+    `columns` are whatever the data set knows of a clip: subject, view, trial ..., int64 [n], -1 where it does not.
     """
 
     dataset: str
@@ -72,23 +79,24 @@ class Skeletons:
     labels: np.ndarray
     bodies: np.ndarray
     joints: Ragged
-    splits: Mapping[str, np.ndarray]
-    body_rules: Mapping[str, str]
+    splits: Mapping[str, Split]
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
-    pixels: Ragged | None = None
+    image_points: Ragged | None = None
+    coordinates: str = "metres"
+    transfers: tuple[Transfer, ...] = ()
 
     def __post_init__(self) -> None:
-        by_clip = (self.names, self.labels, self.bodies, self.joints, *self.splits.values(), *self.columns.values())
+        sides = [split.sides for split in self.splits.values()]
+        by_clip = (self.names, self.labels, self.bodies, self.joints, *sides, *self.columns.values())
         if len(sizes := {len(column) for column in by_clip}) != 1:
             raise ValueError(f"{self.dataset}: columns of different lengths {sorted(sizes)}")
         if len(set(self.names)) != len(self.names):
             raise ValueError(f"{self.dataset}: two clips of one name")
-        if wrong := set(self.body_rules.values()) - set(BODY_RULES):
-            raise ValueError(f"{self.dataset}: body rule {wrong}; allowed are {', '.join(BODY_RULES)}")
-        if set(self.splits) != set(self.body_rules):
-            raise ValueError(f"{self.dataset}: splits {list(self.splits)}, but body rules for {list(self.body_rules)}")
+        if self.coordinates not in COORDINATES:
+            raise ValueError(f"{self.dataset}: coordinates {self.coordinates}; allowed are {', '.join(COORDINATES)}")
         self._check_clips()
-        self._check_pixels()
+        self._check_points()
+        self._check_splits()
 
     def _check_clips(self) -> None:
         labels, rows = self.labels, np.diff(self.joints.offsets)
@@ -100,15 +108,21 @@ class Skeletons:
             found, wanted = list(self.joints.values.shape[1:]), [len(self.layout.joints), 3]
             raise ValueError(f"{self.dataset}: joints of shape {found}, layout {self.layout.name} wants {wanted}")
 
-    def _check_pixels(self) -> None:
-        if self.pixels is None:
+    def _check_points(self) -> None:
+        if self.image_points is None:
             return
-        if not np.array_equal(self.pixels.offsets, self.joints.offsets):
-            raise ValueError(f"{self.dataset}: clips whose pixels have other bodies or frames than their joints")
-        values, wanted = self.pixels.values, [len(self.layout.joints), 2]
+        if not np.array_equal(self.image_points.offsets, self.joints.offsets):
+            raise ValueError(f"{self.dataset}: clips whose image points have other bodies or frames than their joints")
+        values, wanted = self.image_points.values, [len(self.layout.joints), 2]
         if values.dtype != np.float32 or list(values.shape[1:]) != wanted:
             found = f"{values.dtype} of shape {list(values.shape[1:])}"
-            raise ValueError(f"{self.dataset}: pixels {found}, layout {self.layout.name} wants float32 of {wanted}")
+            raise ValueError(f"{self.dataset}: image points {found}, layout {self.layout.name} wants float32 {wanted}")
+
+    def _check_splits(self) -> None:
+        for name, split in self.splits.items():
+            strangers = set(split.classes) - set(range(len(self.classes)))
+            if strangers or (self.split_labels(name)[split.sides != OUT] < 0).any():
+                raise ValueError(f"{self.dataset}: split {name} has clips or classes that it does not count")
 
     @property
     def frames(self) -> np.ndarray:
@@ -119,17 +133,29 @@ class Skeletons:
     def digest(self) -> str:
         """Twelve hex digits that change with any clip, label or split."""
         contents = checksums(_columns(self)).tobytes()
-        return hashlib.sha256(_meta(self).encode() + contents).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(_described(self)).encode() + contents).hexdigest()[:12]
 
     def rows(self, split: str, part: int) -> np.ndarray:
         """The rows of one part (TRAIN or TEST) of a split; ValueError with the choices for an unknown name."""
         if split not in self.splits:
             raise ValueError(f"{self.dataset} has no split {split!r}; it has {', '.join(self.splits)}")
-        return np.flatnonzero(self.splits[split] == part)
+        return np.flatnonzero(self.splits[split].sides == part)
+
+    def split_classes(self, split: str) -> tuple[str, ...]:
+        """The names of the classes that a network counts on a split."""
+        return tuple(self.classes[label] for label in self.splits[split].classes) or self.classes
+
+    def split_labels(self, split: str) -> np.ndarray:
+        """Each clip's label as a network counts on a split, int64 [n]; -1 for a clip of another class."""
+        if not (classes := self.splits[split].classes):
+            return self.labels
+        place = np.full(len(self.classes), -1)
+        place[list(classes)] = np.arange(len(classes))
+        return place[self.labels]
 
 
 def write_skeletons(path: Path, skeletons: Skeletons) -> None:
-    write_table(path, _columns(skeletons), {"meta": _meta(skeletons)})
+    write_table(path, _columns(skeletons), {"meta": meta_of(skeletons)})
 
 
 def read_skeletons(path: Path) -> Skeletons:
@@ -139,11 +165,17 @@ def read_skeletons(path: Path) -> Skeletons:
     columns, attributes = read_table(path)
     if "meta" not in attributes:
         raise ValueError(f"{path}: an HDF5 file, but not a skeleton cache; make it with `mmcl prepare`")
-    meta = json.loads(str(attributes["meta"]))
-    fixed = {name: column for name, column in columns.items() if isinstance(column, np.ndarray)}
-    joints, pixels = columns.get("joints"), columns.get("pixels")
-    if not isinstance(joints, Ragged):
+    if not isinstance(joints := columns.get("joints"), Ragged):
         raise ValueError(f"{path}: no ragged column 'joints'; make it again with `mmcl prepare`")
+    try:
+        return _from_table(columns, joints, json.loads(str(attributes["meta"])))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: a skeleton cache without {error}; make it again with `mmcl prepare`") from error
+
+
+def _from_table(columns: Columns, joints: Ragged, meta: Mapping[str, Any]) -> Skeletons:
+    points = columns.get("image_points")
+    fixed = {name: column for name, column in columns.items() if isinstance(column, np.ndarray)}
     return Skeletons(
         meta["dataset"],
         tuple(meta["classes"]),
@@ -152,43 +184,53 @@ def read_skeletons(path: Path) -> Skeletons:
         fixed["label"],
         fixed["bodies"],
         joints,
-        {name: fixed[f"split_{name}"] for name in meta["body_rules"]},
-        meta["body_rules"],
-        {name: fixed[f"column_{name}"] for name in meta["columns"]},
-        pixels if isinstance(pixels, Ragged) else None,
-    )
-
-
-def _is_tree(edges: tuple[tuple[int, int], ...], joints: int) -> bool:
-    """Every joint but one has one parent, and following parents ends at that one."""
-    parent = dict(edges)
-    if len(parent) != len(edges) or len(edges) != joints - 1 or {j for e in edges for j in e} - set(range(joints)):
-        return False
-    reached = set(range(joints)) - set(parent)
-    for _ in edges:
-        reached |= {child for child, above in edges if above in reached}
-    return len(reached) == joints
-
-
-def _meta(skeletons: Skeletons) -> str:
-    return json.dumps(
         {
-            "dataset": skeletons.dataset,
-            "classes": skeletons.classes,
-            "layout": asdict(skeletons.layout),
-            "body_rules": dict(skeletons.body_rules),
-            "columns": list(skeletons.columns),
-        }
+            name: Split(fixed[f"split_{name}"], rule, tuple(meta.get("split_classes", {}).get(name, ())))
+            for name, rule in meta["body_rules"].items()
+        },
+        {name: fixed[f"column_{name}"] for name in meta["columns"]},
+        points if isinstance(points, Ragged) else None,
+        meta.get("coordinates", "metres"),
+        tuple(map(_transfer, meta.get("transfers", ()))),
     )
 
 
-def _columns(skeletons: Skeletons) -> dict[str, np.ndarray | Ragged]:
+def _transfer(found: Mapping[str, Any]) -> Transfer:
+    joints = tuple(tuple((int(joint), float(weight)) for joint, weight in made) for made in found["joints"])
+    return Transfer(found["dataset"], Layout.from_dict(found["layout"]), joints, found["classes"], found["source"])
+
+
+def meta_of(skeletons: Skeletons) -> str:
+    """All that is not a column, as the table's attribute `meta`."""
+    transfers = [asdict(transfer) for transfer in skeletons.transfers]
+    return json.dumps(_described(skeletons) | ({"transfers": transfers} if transfers else {}))
+
+
+def _described(skeletons: Skeletons) -> dict[str, Any]:
+    """What the digest is made of, beside the columns. What is as usual is left out: digests of older caches hold."""
+    counted = {name: split.classes for name, split in skeletons.splits.items() if split.classes}
+    return {
+        "dataset": skeletons.dataset,
+        "classes": skeletons.classes,
+        "layout": asdict(skeletons.layout),
+        "body_rules": {name: split.body_rule for name, split in skeletons.splits.items()},
+        "columns": list(skeletons.columns),
+        **({"split_classes": counted} if counted else {}),
+        **({"coordinates": skeletons.coordinates} if skeletons.coordinates != "metres" else {}),
+    }
+
+
+def _columns(skeletons: Skeletons) -> dict[str, Column]:
     return {
         "name": np.array([name.encode() for name in skeletons.names]),
         "label": skeletons.labels,
         "bodies": skeletons.bodies,
         "joints": skeletons.joints,
-        **{f"split_{name}": codes for name, codes in skeletons.splits.items()},
+        **split_columns(skeletons.splits),
         **{f"column_{name}": values for name, values in skeletons.columns.items()},
-        **({} if skeletons.pixels is None else {"pixels": skeletons.pixels}),
+        **({} if skeletons.image_points is None else {"image_points": skeletons.image_points}),
     }
+
+
+def split_columns(splits: Mapping[str, Split]) -> dict[str, np.ndarray]:
+    return {f"split_{name}": split.sides for name, split in splits.items()}

@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import h5py
@@ -85,30 +86,60 @@ def _crc(path: Path, columns: Columns) -> np.ndarray:
     return crc
 
 
-def concatenate(path: Path, sources: Sequence[Path], keep: Sequence[np.ndarray], attributes: Attributes) -> None:
+def concatenate(
+    path: Path,
+    sources: Sequence[Path],
+    keep: Sequence[np.ndarray],
+    attributes: Attributes,
+    more: Mapping[str, np.ndarray] = MappingProxyType({}),
+) -> None:
     """Write the kept rows of all sources, in order, into one table; memory stays at one source's size.
 
-    Raises ValueError where two sources disagree in columns, dtype or shape.
+    `more` are further columns, a value a row of the new table. Raises ValueError where two sources disagree in columns,
+    dtype or shape.
     """
+    skip = ("crc",) if more else ()
 
     def fill(aside: Path) -> None:
         with _create(aside, attributes) as file:
-            targets, filled = _targets(file, sources, keep), Counter[str]()
+            targets, filled = _targets(file, sources, keep, skip), Counter[str]()
             for source, rows in zip(sources, keep, strict=True):
-                for name, column in map_table(source, only=())[0].items():
+                for name, column in map_table(source, skip=skip, only=())[0].items():
                     for block in _blocks(column, rows):
                         targets[name][filled[name] : filled[name] + len(block)] = block
                         filled[name] += len(block)
+            if more:
+                _write_more(file, sources, keep, more)
 
     write_atomic(path, fill)
 
 
-def _targets(file: h5py.File, sources: Sequence[Path], keep: Sequence[np.ndarray]) -> dict[str, h5py.Dataset]:
+def _write_more(
+    file: h5py.File, sources: Sequence[Path], keep: Sequence[np.ndarray], more: Mapping[str, np.ndarray]
+) -> None:
+    """Columns that no source has, and checksums of whole rows, which the sources' are not any more."""
+    crc, start = list[np.ndarray](), 0
+    for source, rows in zip(sources, keep, strict=True):
+        columns = map_table(source, skip=("crc",), only=())[0]
+        length = len(next(iter(columns.values())))
+        beside = {name: np.zeros(length, values.dtype) for name, values in more.items()}
+        for name, values in beside.items():
+            values[rows] = more[name][start : start + len(rows)]
+        crc.append(checksums(columns | beside)[rows])
+        start += len(rows)
+    for name, values in more.items():
+        file[name] = values
+    file["crc"] = np.concatenate(crc)
+
+
+def _targets(
+    file: h5py.File, sources: Sequence[Path], keep: Sequence[np.ndarray], skip: Collection[str]
+) -> dict[str, h5py.Dataset]:
     """The data set that each column's values go to, of its final size; the offsets of ragged ones are written."""
     wanted: dict[str, Column] = {}
     dtypes, lengths = dict[str, np.dtype](), defaultdict[str, list[np.ndarray]](list)
     for source, rows in zip(sources, keep, strict=True):
-        columns = map_table(source, only=())[0]
+        columns = map_table(source, skip=skip, only=())[0]
         wanted = wanted or columns
         if (found := _kinds(columns)) != _kinds(wanted):
             raise ValueError(f"{source}: its columns {found} differ from {_kinds(wanted)} in {sources[0]}")

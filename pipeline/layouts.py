@@ -1,49 +1,76 @@
-"""Joint layouts as data: names, edges (child, parent), the middle of the body, left and right."""
+"""Joint layouts as data: names, edges (child, parent), the middle of the body, left and right.
+
+One joint has one name in all layouts, so that pipeline/convert.py can go from one to another by names.
+"""
 
 from __future__ import annotations
 
 from ..cache.skeletons import Layout
 
-_LIMBS = ("shoulder", "elbow", "wrist", "hand"), ("hip", "knee", "ankle", "foot")
-_NAMES = tuple(f"{side} {joint}" for limb in _LIMBS for side in ("left", "right") for joint in limb)
+_ARM, _LEG = ("shoulder", "elbow", "wrist", "hand"), ("hip", "knee", "ankle", "foot")
+_LIMBS = tuple(f"{side} {joint}" for limb in (_ARM, _LEG) for side in ("left", "right") for joint in limb)
 
 
-def _kinect_v1(name: str, trunk: tuple[str, str, str, str]) -> Layout:
-    """The 20 joints of the first Kinect; data sets differ only in the order of the four trunk joints."""
-    joints = (*trunk, *_NAMES)
-    parents = {"hip centre": "spine", "spine": "shoulder centre", "head": "shoulder centre"}
-    for start in range(0, len(_NAMES), 4):
-        limb = _NAMES[start : start + 4]
-        parents[limb[0]] = "shoulder centre" if "shoulder" in limb[0] else "hip centre"
-        parents |= dict(zip(limb[1:], limb[:-1], strict=True))
-    edges = tuple((joints.index(child), joints.index(parents[child])) for child in joints if child in parents)
+def _layout(name: str, joints: tuple[str, ...], parents: str, centre: str) -> Layout:
+    """A layout of named joints; `parents` is "child < parent, ...", once for both sides where it names "side"."""
+    sided = ((link, side) for link in parents.split(", ") for side in (("left", "right") if "side " in link else ("",)))
+    links = [link.replace("side", side).split(" < ") for link, side in sided]
+    edges = tuple(sorted((joints.index(child), joints.index(parent)) for child, parent in links))
     lefts = [joint for joint in joints if joint.startswith("left")]
     pairs = tuple((joints.index(left), joints.index(left.replace("left", "right"))) for left in lefts)
-    return Layout(name, joints, edges, joints.index("spine"), pairs)
+    return Layout(name, joints, edges, joints.index(centre), pairs)
 
 
-KINECT_V1 = _kinect_v1("kinect-v1", ("hip centre", "spine", "shoulder centre", "head"))
-KINECT_V1_UTD = _kinect_v1("kinect-v1-utd", ("head", "shoulder centre", "spine", "hip centre"))
-KINECT_V2 = Layout(
+# The 20 joints of the first Kinect; data sets differ only in the order of the four trunk joints.
+_KINECT_V1_PARENTS = (
+    "hip centre < spine, spine < shoulder centre, head < shoulder centre, "
+    "side shoulder < shoulder centre, side elbow < side shoulder, side wrist < side elbow, side hand < side wrist, "
+    "side hip < hip centre, side knee < side hip, side ankle < side knee, side foot < side ankle"
+)
+KINECT_V1 = _layout(
+    "kinect-v1", ("hip centre", "spine", "shoulder centre", "head", *_LIMBS), _KINECT_V1_PARENTS, "spine"
+)
+KINECT_V1_UTD = _layout(
+    "kinect-v1-utd", ("head", "shoulder centre", "spine", "hip centre", *_LIMBS), _KINECT_V1_PARENTS, "spine"
+)
+# The second Kinect, as NTU RGB+D uses it and CTR-GCN draws its bones.
+KINECT_V2 = _layout(
     "kinect-v2",
     (
-        *("spine base", "spine middle", "neck", "head"),
-        *("left shoulder", "left elbow", "left wrist", "left hand"),
-        *("right shoulder", "right elbow", "right wrist", "right hand"),
-        *("left hip", "left knee", "left ankle", "left foot"),
-        *("right hip", "right knee", "right ankle", "right foot"),
+        *("spine base", "spine middle", "neck", "head", *_LIMBS),
         *("spine shoulder", "left hand tip", "left thumb", "right hand tip", "right thumb"),
     ),
-    tuple(
-        (child - 1, parent - 1)
-        for child, parent in (
-            *((1, 2), (2, 21), (3, 21), (4, 3), (5, 21), (6, 5), (7, 6), (8, 7), (9, 21), (10, 9), (11, 10), (12, 11)),
-            *((13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19)),
-            *((22, 23), (23, 8), (24, 25), (25, 12)),
-        )
+    "spine base < spine middle, spine middle < spine shoulder, neck < spine shoulder, head < neck, "
+    "side shoulder < spine shoulder, side elbow < side shoulder, side wrist < side elbow, side hand < side wrist, "
+    "side hip < spine base, side knee < side hip, side ankle < side knee, side foot < side ankle, "
+    "side hand tip < side thumb, side thumb < side hand",
+    "spine middle",
+)
+# COCO's 17 keypoints, with the tree of PYSKL's graph: no joint in the trunk, all hangs from the nose.
+COCO_17 = _layout(
+    "coco-17",
+    (
+        "nose",
+        *("left eye", "right eye", "left ear", "right ear", "left shoulder", "right shoulder"),
+        *("left elbow", "right elbow", "left wrist", "right wrist", "left hip", "right hip"),
+        *("left knee", "right knee", "left ankle", "right ankle"),
     ),
-    centre=1,
-    pairs=((4, 8), (5, 9), (6, 10), (7, 11), (12, 16), (13, 17), (14, 18), (15, 19), (21, 23), (22, 24)),
+    "side eye < nose, side ear < side eye, side shoulder < nose, side elbow < side shoulder, side wrist < side elbow, "
+    "side hip < side shoulder, side knee < side hip, side ankle < side knee",
+    "nose",
+)
+# The 17 of Human3.6M's 32 markers that pose estimation uses; "neck" is its "Neck/Nose", half way from thorax to head.
+H36M_17 = _layout(
+    "h36m-17",
+    (
+        *("pelvis", "right hip", "right knee", "right ankle", "left hip", "left knee", "left ankle"),
+        *("spine", "thorax", "neck", "head"),
+        *("left shoulder", "left elbow", "left wrist", "right shoulder", "right elbow", "right wrist"),
+    ),
+    "spine < pelvis, thorax < spine, neck < thorax, head < neck, "
+    "side hip < pelvis, side knee < side hip, side ankle < side knee, "
+    "side shoulder < thorax, side elbow < side shoulder, side wrist < side elbow",
+    "spine",
 )
 
-LAYOUTS = {layout.name: layout for layout in (KINECT_V1, KINECT_V1_UTD, KINECT_V2)}
+LAYOUTS = {layout.name: layout for layout in (KINECT_V1, KINECT_V1_UTD, KINECT_V2, COCO_17, H36M_17)}

@@ -1,101 +1,108 @@
-"""Raw skeleton files -> one skeleton cache, with every odd file named and nothing lost in silence."""
+"""Raw skeleton files -> one skeleton cache, with every odd file named and nothing lost in silence.
+
+Files are read in units by several processes, each unit into a part of its own: memory stays small however many there
+are, and a command that was killed goes on where it stopped.
+"""
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import json
+import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-from zipfile import BadZipFile
 
 import numpy as np
 
 from ..cache.files import write_csv
-from ..cache.skeletons import OUT, TEST, TRAIN, Layout, Ragged, Skeletons, read_skeletons, write_skeletons
+from ..cache.lock import locked
+from ..cache.skeletons import TEST, TRAIN, Ragged, Skeletons, Split, meta_of, read_skeletons, split_columns
+from ..cache.table import concatenate, read_table
+from .dataset import Clip, Finding, RawDataset
+from .dataset import Facts as Facts
+from .dataset import RawClip as RawClip
+from .dataset import SplitRule as SplitRule
+from .dataset import by_column as by_column
+from .reading import read_all
+from .stop import Stop, Stopped
+from .units import Record, Unit, read_record, units_of
 
-# what an odd file raises
-UNUSABLE = (
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    OSError,
-    EOFError,
-    BadZipFile,
-)
-
-
-@dataclass(frozen=True)
-class RawClip:
-    """One clip as a file tells it: joints [bodies, frames, V, 3] and a label that counts from 0."""
-
-    name: str
-    label: int
-    joints: np.ndarray
-    columns: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A file that is not as it should be, and what was done about it."""
-
-    file: str
-    found: str
-    done: str
-
-
-@dataclass(frozen=True)
-class SplitRule:
-    """A named split: which clips train and test, how many the publication counts, and the rule for absent bodies."""
-
-    side: Callable[[RawClip], int]
-    published: tuple[int, int] | None = None
-    body_rule: str = "zero"
-
-
-class RawDataset(Protocol):
-    """A data set as it lies on disk: its files, and what each of them says."""
-
-    @property
-    def classes(self) -> Sequence[str]: ...
-
-    @property
-    def layout(self) -> Layout: ...
-
-    @property
-    def splits(self) -> Mapping[str, SplitRule]: ...
-
-    def files(self) -> list[Path]: ...
-
-    def read(self, path: Path) -> RawClip: ...
+LOCK = "prepare.lock"
 
 
 @dataclass(frozen=True)
 class Prepared:
+    """What a data set came to; `counts` are of its readers, and `again` says that it was there already."""
+
     skeletons: Skeletons
     findings: list[Finding]
     warnings: list[str]
+    counts: dict[str, int]
+    again: bool = False
 
 
-def prepare(name: str, raw: RawDataset, out: Path, progress: Callable[[int, int], None]) -> Prepared:
+def prepare(
+    name: str,
+    raw: RawDataset,
+    out: Path,
+    progress: Callable[[int, int], None],
+    *,
+    jobs: int | None = None,
+    stop: Stop | None = None,
+) -> Prepared:
     """Read every file, write out/skeletons.h5, and say what was odd and where the counts differ.
 
-    Raises ValueError where not one file could be used; then nothing is written.
+    `jobs` processes read; as many as there are cores if not said. Raises ValueError where not one file could be used;
+    then nothing is written. Raises Stopped where `stop` was asked before the end; the same call goes on.
     """
     refuse_other_dataset(name, out)
-    findings: list[Finding] = []
-    clips = list(_read_all(raw, findings, progress))
-    if not clips:
-        raise ValueError(
-            f"none of {len(findings)} files could be used; the first: {findings[0].file}: {findings[0].found}"
-        )
-    skeletons = _assemble(name, raw, sorted(clips, key=lambda clip: clip.name))
-    out.mkdir(parents=True, exist_ok=True)
-    lines = [(finding.file, finding.found, finding.done) for finding in findings]
-    write_csv(out / "findings.csv", ("file", "found", "done"), lines)
-    write_skeletons(out / "skeletons.h5", skeletons)
-    return Prepared(skeletons, findings, _count_warnings(raw, skeletons))
+    stop = stop or Stop()
+    job = Job(name, raw.facts, out, units_of(raw.files(), _basis(name, raw.facts)))
+    if _source(job.table) == job.source and job.listing.exists():
+        return _there_already(raw, job)
+    job.parts.mkdir(parents=True, exist_ok=True)
+    with locked(out / LOCK, wait=False):
+        if not read_all(raw, job.units, job.parts, progress, jobs=jobs, stop=stop):
+            raise Stopped("stopped; run the same command again, it goes on", 128 + (stop.signal or 0))
+        found, findings, counts = _put_together(job)
+        shutil.rmtree(job.parts)
+    (out / LOCK).unlink(missing_ok=True)
+    if not found:
+        _remove_empty(out)
+        raise ValueError(f"not one of {len(findings)} files could be used; the first: {_line(findings[0])}")
+    skeletons = read_skeletons(job.table)
+    return Prepared(skeletons, findings, _warnings(raw, skeletons, findings), counts)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A data set to be prepared: its name, what its clips share, where it goes, and its files in units."""
+
+    name: str
+    facts: Facts
+    out: Path
+    units: Sequence[Unit]
+
+    @property
+    def table(self) -> Path:
+        return self.out / "skeletons.h5"
+
+    @property
+    def listing(self) -> Path:
+        return self.out / "findings.csv"
+
+    @property
+    def parts(self) -> Path:
+        return self.out / "skeletons.parts"
+
+    @property
+    def source(self) -> str:
+        """24 hex digits that change with any file, and with what else rows depend on."""
+        return hashlib.sha256("".join(unit.key for unit in self.units).encode()).hexdigest()[:24]
 
 
 def refuse_other_dataset(name: str, out: Path) -> None:
@@ -105,126 +112,116 @@ def refuse_other_dataset(name: str, out: Path) -> None:
         raise ValueError(f"{out}: holds the skeletons of {there}; give {name} another --out")
 
 
-def files_of(raw: Path, pattern: str, expected: str) -> list[Path]:
-    """The files under `raw` that match, by name; FileNotFoundError or ValueError with what was there instead."""
-    if not raw.exists():
-        raise FileNotFoundError(f"{raw}: no such folder; give the folder that holds {expected}")
-    if not raw.is_dir():
-        raise ValueError(f"{raw}: a file; give the folder that holds {expected}")
-    found = sorted(raw.rglob(pattern))
-    if not found:
-        raise ValueError(f"{raw}: holds no {expected}; {_what_is_there(raw)}")
-    return found
+def _basis(name: str, facts: Facts) -> str:
+    """What rows depend on beside the files."""
+    layout, splits = facts.layout, [(split, rule.body_rule, rule.classes) for split, rule in facts.splits.items()]
+    transfers = [(transfer.dataset, dict(transfer.classes), transfer.joints) for transfer in facts.transfers]
+    return repr((name, tuple(facts.classes), layout, splits, facts.coordinates, transfers, facts.decided))
 
 
-def _what_is_there(raw: Path) -> str:
-    suffixes = Counter(path.suffix or "no suffix" for path in raw.rglob("*") if path.is_file())
-    listing = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(4))
-    return f"found {listing}" if listing else "it is empty"
+def _source(path: Path) -> str:
+    """What the skeleton cache there was made of; empty where there is none."""
+    with suppress(OSError):
+        return str(read_table(path, only=("source",))[1].get("source", ""))
+    return ""
 
 
-def _read_all(raw: RawDataset, findings: list[Finding], progress: Callable[[int, int], None]) -> Iterator[RawClip]:
-    paths, seen = raw.files(), dict[str, Path]()
-    for done, path in enumerate(paths, 1):
-        clip = _read_one(raw, path, findings)
-        if clip and clip.name in seen:
-            findings.append(Finding(path.name, f"second file of the name, after {seen[clip.name]}", "left out"))
-        elif clip:
-            seen[clip.name] = path
-            yield clip
-        progress(done, len(paths))
+def _there_already(raw: RawDataset, job: Job) -> Prepared:
+    with job.listing.open(newline="", encoding="utf-8") as file:
+        findings = [Finding(*line) for line in list(csv.reader(file))[1:]]
+    counts = json.loads(str(read_table(job.table, only=("counts",))[1]["counts"]))
+    skeletons = read_skeletons(job.table)
+    return Prepared(skeletons, findings, _warnings(raw, skeletons, findings), counts, again=True)
 
 
-def _read_one(raw: RawDataset, path: Path, findings: list[Finding]) -> RawClip | None:
-    try:
-        clip = raw.read(path)
-        _check(clip, raw)
-    except UNUSABLE as error:
-        said = f"no {error} in it" if isinstance(error, KeyError) else str(error) or type(error).__name__
-        findings.append(Finding(path.name, said, "left out"))
-        return None
-    clip, mended = _mend(clip)
-    if mended:
-        findings.append(Finding(path.name, mended, "last good value of the joint kept"))
-    if clip.joints.shape[1] == 1:
-        findings.append(Finding(path.name, "1 frame", "kept; it has no motion"))
-    return clip
+def _put_together(job: Job) -> tuple[int, list[Finding], dict[str, int]]:
+    """All units' rows as one table, unless there are none; their number, what was odd, and what was counted."""
+    records = [read_record(unit, job.parts) for unit in job.units]
+    findings = [finding for record in records for finding in record.findings]
+    counts = Counter[str]()
+    for record in records:
+        counts.update(record.counts)
+    keep = _keep(records, findings)
+    clips = [record.clips[row] for record, rows in zip(records, keep, strict=True) for row in rows]
+    if clips:
+        _write(job, clips, keep, counts)
+        write_csv(job.listing, ("file", "found", "done"), [(f.file, f.found, f.done) for f in findings])
+    return len(clips), findings, dict(counts)
 
 
-def _check(clip: RawClip, raw: RawDataset) -> None:
-    wanted = len(raw.layout.joints)
-    if clip.joints.ndim != 4 or clip.joints.shape[2:] != (wanted, 3):
-        raise ValueError(f"joints of shape {list(clip.joints.shape)}, wanted [bodies, frames, {wanted}, 3]")
-    if not clip.joints.size:
-        raise ValueError("no frames")
-    if not 0 <= clip.label < len(raw.classes):
-        raise ValueError(f"label {clip.label + 1} out of range 1..{len(raw.classes)}")
-    if not np.isfinite(clip.joints).any():
-        raise ValueError("not one finite coordinate")
-    if not clip.joints.any():
-        raise ValueError("all coordinates are zero")
+def _keep(records: Sequence[Record], findings: list[Finding]) -> list[np.ndarray]:
+    """The rows of each part that stay: of two clips of one name the first, and the other is a finding."""
+    seen, keep = set[str](), list[np.ndarray]()
+    for record in records:
+        rows = []
+        for row, clip in enumerate(record.clips):
+            if clip.name in seen:
+                findings.append(Finding(clip.name, "second clip of the name", "left out"))
+            else:
+                seen.add(clip.name)
+                rows.append(row)
+        keep.append(np.array(rows, np.int64))
+    return keep
 
 
-def _mend(clip: RawClip) -> tuple[RawClip, str]:
-    """NaN and Inf replaced by the joint's last good value (its first good one before that)."""
-    bad = np.logical_not(np.all(np.isfinite(clip.joints), axis=-1))
-    if not bad.any():
-        return clip, ""
-    joints = clip.joints.copy()
-    for body, joint in zip(*np.nonzero(np.any(bad, axis=1)), strict=True):
-        track, wrong = joints[body, :, joint], bad[body, :, joint]
-        good = np.flatnonzero(~wrong)
-        nearest = np.maximum(np.searchsorted(good, np.arange(len(track)), side="right") - 1, 0)
-        joints[body, :, joint] = track[good[nearest]] if len(good) else 0
-    return RawClip(
-        clip.name, clip.label, joints, clip.columns
-    ), f"NaN or Inf in {np.any(bad, axis=(0, 2)).sum()} frames"
-
-
-def _assemble(name: str, raw: RawDataset, clips: list[RawClip]) -> Skeletons:
-    flat = [clip.joints.reshape(-1, *clip.joints.shape[2:]).astype(np.float32) for clip in clips]
+def _write(job: Job, clips: Sequence[Clip], keep: Sequence[np.ndarray], counts: Mapping[str, int]) -> None:
+    """The kept rows of all parts, with what is known of all clips beside them."""
+    splits = {
+        split: Split(np.array([rule.side(clip) for clip in clips], np.int8), rule.body_rule, rule.classes)
+        for split, rule in job.facts.splits.items()
+    }
     known = sorted({column for clip in clips for column in clip.columns})
-    return Skeletons(
-        dataset=name,
-        classes=tuple(raw.classes),
-        layout=raw.layout,
-        names=tuple(clip.name for clip in clips),
-        labels=np.array([clip.label for clip in clips], np.int64),
-        bodies=np.array([len(clip.joints) for clip in clips], np.int64),
-        joints=Ragged.of(flat),
-        splits={split: _sides(rule, clips) for split, rule in raw.splits.items()},
-        body_rules={split: rule.body_rule for split, rule in raw.splits.items()},
-        columns={column: np.array([clip.columns.get(column, -1) for clip in clips], np.int64) for column in known},
+    columns = {f"column_{name}": np.array([clip.columns.get(name, -1) for clip in clips], np.int64) for name in known}
+    meta = _meta(job.name, job.facts, splits, known)
+    attributes = {"meta": meta, "source": job.source, "counts": json.dumps(counts)}
+    filled = [(unit.part(job.parts), rows) for unit, rows in zip(job.units, keep, strict=True) if len(rows)]
+    sources, rows = [path for path, _ in filled], [rows for _, rows in filled]
+    concatenate(job.table, sources, rows, attributes, split_columns(splits) | columns)
+
+
+def _meta(name: str, facts: Facts, splits: Mapping[str, Split], known: Sequence[str]) -> str:
+    """The table's description, as the whole data set's is: that of one without a clip."""
+    nothing = np.zeros(0, np.int64)
+    no_joints = np.zeros((0, len(facts.layout.joints), 3), np.float32)
+    empty = Skeletons(
+        name,
+        tuple(facts.classes),
+        facts.layout,
+        (),
+        nothing,
+        nothing,
+        Ragged(no_joints, np.zeros(1, np.int64)),
+        {split: Split(nothing, found.body_rule, found.classes) for split, found in splits.items()},
+        dict.fromkeys(known, nothing),
+        None,
+        facts.coordinates,
+        facts.transfers,
     )
+    return meta_of(empty)
 
 
-def _sides(rule: SplitRule, clips: Sequence[RawClip]) -> np.ndarray:
-    return np.array([rule.side(clip) for clip in clips], np.int8)
+def _line(finding: Finding) -> str:
+    return f"{finding.file}: {finding.found}"
 
 
-def _count_warnings(raw: RawDataset, skeletons: Skeletons) -> list[str]:
-    warnings = []
-    for split, rule in raw.splits.items():
-        codes = skeletons.splits[split]
-        found = int((codes == TRAIN).sum()), int((codes == TEST).sum())
+def _remove_empty(out: Path) -> None:
+    with suppress(OSError):  # it holds something else
+        out.rmdir()
+
+
+def _warnings(raw: RawDataset, skeletons: Skeletons, findings: list[Finding]) -> list[str]:
+    warnings = [*raw.facts.warnings]
+    if remarks := getattr(raw, "remarks", None):
+        warnings += remarks(list(skeletons.names), findings)
+    for split, rule in raw.facts.splits.items():
+        sides = skeletons.splits[split].sides
+        found = int((sides == TRAIN).sum()), int((sides == TEST).sum())
         if rule.published and found != rule.published:
             published = f"published are {rule.published[0]:,} / {rule.published[1]:,}"
             warnings.append(f"{split}: {found[0]:,} train / {found[1]:,} test, {published}")
         if not all(found):
             warnings.append(f"{split}: {found[0]} train / {found[1]} test; one side is empty")
-    absent = set(range(len(raw.classes))) - set(skeletons.labels.tolist())
+    absent = sorted(set(range(len(raw.facts.classes))) - set(skeletons.labels.tolist()))
     if absent:
-        warnings.append(f"no clip of class {', '.join(raw.classes[label] for label in sorted(absent))}")
+        warnings.append(f"no clip of class {', '.join(raw.facts.classes[label] for label in absent)}")
     return warnings
-
-
-def by_column(column: str, train: Callable[[int], bool], test: Callable[[int], bool]) -> Callable[[RawClip], int]:
-    """A split by subject, view or the like."""
-
-    def side(clip: RawClip) -> int:
-        value = clip.columns.get(column)
-        if value is None:
-            return OUT
-        return TRAIN if train(value) else TEST if test(value) else OUT
-
-    return side

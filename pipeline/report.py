@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,10 +21,11 @@ from ..cache.skeletons import TEST, TRAIN, Skeletons
 from .clock import DEVICE_STEPS, Clock, bottleneck
 
 if TYPE_CHECKING:
+    from .prepare import Prepared
     from .stage import Extraction, Report
 
 OnProgress = Callable[[int, int], None]
-LISTED = 40  # failed clips shown on the terminal; all of them are in a file
+LISTED = 40  # odd files, or failed clips, shown on the terminal; all of them are in a file
 DOUBTFUL = 0.5  # of a model's belief in a prompt's candidates: below, it mostly says something else
 OF_THE_MODEL = ("not finite", "overflow", "constant")  # how failures begin that are no fault of a video
 PLAIN_EVERY = 15.0  # seconds between lines where there is no terminal
@@ -110,8 +111,34 @@ def data_table(skeletons: Skeletons) -> Table:
     table.add_row("frames", f"{frames.min()} to {frames.max()}, median {np.median(frames):.0f}")
     table.add_row("bodies", f"{skeletons.bodies.min()} to {skeletons.bodies.max()}")
     table.add_row("joints", f"{len(skeletons.layout.joints)} ({skeletons.layout.name})")
-    for split, sides in skeletons.splits.items():
-        table.add_row(f"split {split}", f"{(sides == TRAIN).sum():,} train, {(sides == TEST).sum():,} test")
+    for name, split in skeletons.splits.items():
+        sizes = f"{(split.sides == TRAIN).sum():,} train, {(split.sides == TEST).sum():,} test"
+        counted = f"; {len(split.classes)} classes" if split.classes else ""
+        table.add_row(f"split {cell(name)}", f"{sizes}{counted}; absent bodies: {split.body_rule}")
+    return table
+
+
+def show_prepared(console: Console, prepared: Prepared, out: Path) -> None:
+    """What a data set came to, what its readers counted, every odd file or the first of them, and what to mind."""
+    console.print(data_table(prepared.skeletons))
+    if prepared.counts:
+        console.print(count_table(prepared.counts))
+    for finding in prepared.findings[:LISTED]:
+        say(console, f"{finding.file}: {finding.found}; {finding.done}")
+    if len(prepared.findings) > LISTED:
+        say(console, f"and {len(prepared.findings) - LISTED:,} more in {out / 'findings.csv'}")
+    for warning in prepared.warnings:
+        say(console, f"warning: {warning}", "yellow")
+    say(console, f"{'all is there already' if prepared.again else 'written'}: {out / 'skeletons.h5'}")
+
+
+def count_table(counts: Mapping[str, int]) -> Table:
+    """What the readers counted over all files."""
+    table = Table(title="in the files", title_justify="left")
+    table.add_column("what")
+    table.add_column("count", justify="right")
+    for what, count in counts.items():
+        table.add_row(cell(what), f"{count:,}")
     return table
 
 

@@ -13,7 +13,7 @@ from mmcl.cache import compare as compare_module
 from mmcl.cache.compare import Comparison, compare, correlation, linear_cka
 from mmcl.cache.merge import merge
 from mmcl.cache.recipe import Recipe
-from mmcl.cache.skeletons import TRAIN, Layout, Skeletons
+from mmcl.cache.skeletons import TRAIN, Layout, Skeletons, Split
 from mmcl.cache.store import Rows, create_cache, write_part
 from mmcl.cache.table import Ragged
 
@@ -26,8 +26,7 @@ SKELETONS = Skeletons(
     labels=np.array([0, 1] * 4),
     bodies=np.ones(8, int),
     joints=Ragged.of([np.ones((1, 2, 3), np.float32)] * 8),
-    splits={"all": np.full(8, TRAIN, np.int8)},
-    body_rules={"all": "zero"},
+    splits={"all": Split(np.full(8, TRAIN, np.int8))},
 )
 
 

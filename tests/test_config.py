@@ -57,7 +57,7 @@ def test_what_is_wrong_in_a_file_is_named_with_the_file(tmp_path: Path, text: st
 
 
 def test_a_missing_file_lists_the_shipped_ones(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match=r"none\.toml: no such config; shipped are default, demo, nw-ucla"):
+    with pytest.raises(FileNotFoundError, match=r"none\.toml: no such config; shipped are default, demo, image, "):
         read_config(tmp_path / "none.toml")
 
 
@@ -139,8 +139,9 @@ def test_shipped_configs_load_and_open_with_command_cost_and_expectation(name: s
 
 
 def test_a_data_set_finds_its_config_and_others_the_default():
-    assert shipped_config("nw-ucla").name == "nw-ucla.toml"
-    assert shipped_config("mine") == SHIPPED / "default.toml"
+    assert shipped_config("nw-ucla", "metres").name == "nw-ucla.toml"
+    assert shipped_config("mine", "metres") == SHIPPED / "default.toml"
+    assert shipped_config("mine", "image") == SHIPPED / "image.toml"
 
 
 @pytest.mark.parametrize(("clips", "batch"), [(1000, 64), (512, 64), (100, 12), (20, 2), (3, 2), (0, 2)])

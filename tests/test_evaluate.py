@@ -17,7 +17,7 @@ from PIL import Image
 
 from mmcl.cache.merge import merge
 from mmcl.cache.recipe import Recipe
-from mmcl.cache.skeletons import TEST, read_skeletons, write_skeletons
+from mmcl.cache.skeletons import TEST, Split, read_skeletons, write_skeletons
 from mmcl.cache.store import create_cache, write_part
 from mmcl.cache.table import Ragged
 from mmcl.trainer.config import Config
@@ -233,7 +233,7 @@ def test_data_that_moved_is_asked_for(data: Path, tmp_path: Path):
 
 def test_a_split_without_test_clips_is_refused(own: Path, data: Path):
     skeletons = read_skeletons(data / "skeletons.h5")
-    nobody = {name: np.zeros_like(codes) for name, codes in skeletons.splits.items()}
+    nobody = {name: Split(np.zeros_like(split.sides)) for name, split in skeletons.splits.items()}
     write_skeletons(data / "skeletons.h5", replace(skeletons, splits=nobody))
     with pytest.raises(ValueError, match="acted: split xsub has no test clips"):
         evaluate(own, data, nothing)

@@ -5,26 +5,41 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 from scipy.io import savemat
 
-from mmcl.cache.skeletons import OUT, TEST, TRAIN, read_skeletons
-from mmcl.pipeline.datasets import DATASETS, open_dataset
-from mmcl.pipeline.prepare import Prepared, prepare
+from mmcl.cache.lock import locked
+from mmcl.cache.mapped import map_table
+from mmcl.cache.skeletons import TEST, TRAIN, read_skeletons
+from mmcl.cache.table import Ragged, damaged_rows
+from mmcl.pipeline.datasets import DATASETS, open_dataset, place_of
+from mmcl.pipeline.prepare import Prepared, RawClip, prepare
+from mmcl.pipeline.raw import RawFile
+from mmcl.pipeline.stop import Stop, Stopped
+from mmcl.pipeline.units import SMALLEST
 
 REAL = Path(os.environ.get("MMCL_REAL_DATA", "absent"))
 real_data = pytest.mark.skipif(not REAL.is_dir(), reason="MMCL_REAL_DATA names no folder with nw_ucla and utd_mhad")
 
 
+def nothing(done: int, total: int) -> None:
+    pass
+
+
 def run(name: str, raw: Path, out: Path) -> Prepared:
-    return prepare(name, open_dataset(name, raw), out, lambda done, total: None)
+    return prepare(name, open_dataset(name, raw), out, nothing)
 
 
 def write_nw_ucla(folder: Path, name: str, frames: int, label: int, spoilt: dict | None = None) -> np.ndarray:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     joints = np.random.default_rng(len(name) + frames).normal(size=(frames, 20, 3))
     for place, value in (spoilt or {}).items():
         joints[place] = value
@@ -95,7 +110,7 @@ def test_utd_mhad_reads_matlab_files_and_names_the_damaged(tmp_path):
     found = run("utd-mhad", tmp_path, tmp_path / "out")
     assert found.skeletons.names == ("a27_s4_t1", "a3_s1_t2")
     assert found.skeletons.labels.tolist() == [26, 2]
-    assert found.skeletons.splits["xsub"].tolist() == [TEST, TRAIN]
+    assert found.skeletons.splits["xsub"].sides.tolist() == [TEST, TRAIN]
     np.testing.assert_array_equal(found.skeletons.joints[0], joints.transpose(2, 0, 1).astype(np.float32))
     assert [finding.file for finding in found.findings] == ["a3_s1_t3_skeleton.mat", "a3_s1_t4_skeleton.mat"]
 
@@ -109,101 +124,6 @@ def test_the_real_data_sets_have_their_published_counts(name, folder, clips, tmp
     assert len(found.skeletons.names) == clips
     assert found.warnings == []
     assert {finding.found for finding in found.findings} <= {"1 frame"}
-
-
-def test_ones_own_folder_gives_its_classes_and_both_splits(prepared, raw):
-    found = read_skeletons(prepared / "skeletons.h5")
-    assert found.dataset == "acted"
-    assert found.classes == ("drink", "kick", "pick up", "sit down", "stand up", "wave")
-    assert set(found.splits) == {"given", "xsub"}
-    assert len(found.names) == 24
-    testing = found.rows("xsub", TEST)
-    assert set(found.columns["subject"][testing]) == {2, 4}
-    with (raw / "samples.csv").open(newline="") as file:
-        first = next(csv.DictReader(file))
-    clip = found.names.index(first["name"])
-    np.testing.assert_array_equal(found.joints[clip], np.load(raw / first["skeleton"]))
-
-
-def write_folder(folder: Path, header: str, row: str, joints: np.ndarray | None = None) -> Path:
-    folder.mkdir()
-    (folder / "samples.csv").write_text(f"{header}\n{row}\n")
-    np.save(folder / "one.npy", np.ones((4, 20, 3)) if joints is None else joints)
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("header", "row", "said"),
-    [
-        ("name,label", "one,wave", r"column skeleton missing; found name, label"),
-        ("name,label,skeleton", "one,wave,one.npy", r"neither a split nor two subjects"),
-        (
-            "name,label,skeleton,split",
-            "one,wave,one.npy,validate",
-            r"split validate; allowed are train, test or nothing",
-        ),
-        ("name,label,skeleton,split", "one,wave,two.npy,train", r"none of the 1 skeleton files"),
-        ("name,label,skeleton,subject", "one,wave,one.npy,P1", r"line 2: subject P1; wanted a whole number"),
-        ("name,label,skeleton,subject", "one,wave", r"line 2: no skeleton"),
-        ("name,label,skeleton,split", "one,wave,../one.npy,train", r"line 2: skeleton \.\./one\.npy lies outside"),
-        (
-            "name,label,skeleton,split",
-            "one,wave,one.npy,train\none,sit,two.npy,test",
-            r"lines 2 and 3: the same name one",
-        ),
-        (
-            "name,label,skeleton,split",
-            "one,wave,one.npy,train\ntwo,sit,one.npy,test",
-            r"lines 2 and 3: the same skeleton one\.npy",
-        ),
-    ],
-)
-def test_a_table_that_does_not_do_says_what_it_lacks(tmp_path, header, row, said):
-    raw = write_folder(tmp_path / "raw", header, row)
-    with pytest.raises(ValueError, match=said):
-        run("folder", raw, tmp_path / "out")
-
-
-def test_a_spreadsheets_byte_order_mark_is_no_part_of_a_column(tmp_path):
-    raw = write_folder(
-        tmp_path / "raw", "\N{ZERO WIDTH NO-BREAK SPACE}name,label,skeleton,split", "a,wave,one.npy,train"
-    )
-    assert run("folder", raw, tmp_path / "out").skeletons.names == ("a",)
-
-
-def test_files_that_are_no_skeletons_are_named_and_the_rest_is_kept(tmp_path):
-    rows = "one,wave,one.npy,train\nempty,wave,empty.npy,test\nzip,wave,zip.npy,test\ngone,wave,gone.npy,test"
-    raw = write_folder(tmp_path / "raw", "name,label,skeleton,split", rows)
-    (raw / "empty.npy").touch()
-    with (raw / "zip.npy").open("wb") as file:
-        np.savez(file, joints=np.ones((4, 20, 3)))
-    found = run("folder", raw, tmp_path / "out")
-    assert found.skeletons.names == ("one",)
-    assert {finding.file for finding in found.findings} == {"empty.npy", "zip.npy", "gone.npy"}
-
-
-def test_a_clip_of_an_unknown_subject_is_on_neither_side(tmp_path):
-    raw = write_folder(
-        tmp_path / "raw", "name,label,skeleton,subject", "a,wave,one.npy,1\nb,wave,b.npy,2\nc,wave,c.npy,"
-    )
-    for name in "bc":
-        np.save(raw / f"{name}.npy", np.ones((4, 20, 3)))
-    assert run("folder", raw, tmp_path / "out").skeletons.splits["xsub"].tolist() == [TRAIN, TEST, OUT]
-
-
-def test_unknown_joint_count_is_refused(tmp_path):
-    raw = write_folder(tmp_path / "raw", "name,label,skeleton,split", "one,wave,one.npy,train", np.ones((4, 17, 3)))
-    with pytest.raises(ValueError, match=r"clips of 17 joints; known are 20 \(Kinect v1\) and 25 \(Kinect v2\)"):
-        run("folder", raw, tmp_path / "out")
-
-
-def test_a_pickle_in_a_skeleton_file_is_not_opened(tmp_path):
-    raw = write_folder(tmp_path / "raw", "name,label,skeleton,split", "one,wave,one.npy,train\ntwo,wave,two.npy,test")
-    np.save(raw / "two.npy", np.array([{"code": "runs"}], dtype=object), allow_pickle=True)
-    found = run("folder", raw, tmp_path / "out")
-    assert found.skeletons.names == ("one",)
-    assert found.findings[0].file == "two.npy"
-    assert "pickle" in found.findings[0].found.lower()
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -232,7 +152,7 @@ def test_one_folder_holds_one_data_set(tmp_path, data):
 
 def test_nothing_is_written_where_no_file_could_be_used(tmp_path):
     write_nw_ucla(tmp_path / "raw", "a01_s01_e00_v01", 5, 99)
-    with pytest.raises(ValueError, match=r"none of 1 files could be used; .*label 99 out of range 1\.\.10"):
+    with pytest.raises(ValueError, match=r"not one of 1 files could be used; .*label 99 out of range 1\.\.10"):
         run("nw-ucla", tmp_path / "raw", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -241,6 +161,185 @@ def test_a_data_set_registered_is_a_data_set_prepared(tmp_path, raw, monkeypatch
     """A new entry in the registry needs nothing else."""
     monkeypatch.setitem(DATASETS, "mine", DATASETS["folder"])
     assert len(run("mine", raw, tmp_path / "out").skeletons.names) == 24
+
+
+def many(folder: Path, count: int) -> Path:
+    for number in range(count):
+        write_nw_ucla(folder, f"a01_s{number // 100:02}_e{number % 100:02}_v0{1 + number % 3}", 3, 1 + number % 10)
+    return folder
+
+
+def same(left: Path, right: Path) -> bool:
+    """Whether two caches hold the same rows, checksums among them."""
+    one, other = (map_table(path / "skeletons.h5")[0] for path in (left, right))
+    same = one.keys() == other.keys()
+    for name, column in one.items():
+        pair = (column, other[name])
+        arrays = [(c.values, c.offsets) if isinstance(c, Ragged) else (c,) for c in pair]
+        same = same and all(np.array_equal(a, b) for a, b in zip(*arrays, strict=True))
+    return same
+
+
+def test_several_processes_make_the_same_rows(tmp_path):
+    raw = open_dataset("nw-ucla", many(tmp_path / "raw", 100))
+    prepare("nw-ucla", raw, tmp_path / "one", nothing, jobs=1)
+    prepare("nw-ucla", raw, tmp_path / "two", nothing, jobs=2)
+    assert same(tmp_path / "one", tmp_path / "two")
+    assert not damaged_rows(tmp_path / "two" / "skeletons.h5")
+
+
+def test_run_again_nothing_is_read(tmp_path):
+    raw = many(tmp_path / "raw", 20)
+    (raw / "a01_s09_e00_v01.json").write_text("{ not json")
+    first = run("nw-ucla", raw, tmp_path / "out")
+    before = (tmp_path / "out" / "skeletons.h5").stat().st_mtime_ns
+    again = run("nw-ucla", raw, tmp_path / "out")
+    assert (tmp_path / "out" / "skeletons.h5").stat().st_mtime_ns == before
+    assert again.again and not first.again
+    assert (again.findings, again.warnings, again.counts) == (first.findings, first.warnings, first.counts)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["findings.csv", "skeletons.h5"]
+
+
+def test_a_file_that_changed_is_read_again(tmp_path):
+    raw = many(tmp_path / "raw", 3)
+    run("nw-ucla", raw, tmp_path / "out")
+    joints = write_nw_ucla(raw, "a01_s00_e01_v02", 7, 2)
+    found = run("nw-ucla", raw, tmp_path / "out")
+    assert not found.again
+    np.testing.assert_array_equal(found.skeletons.joints[1], joints.astype(np.float32))
+
+
+def test_a_zip_gives_what_its_folder_gives(tmp_path):
+    raw = many(tmp_path / "raw", 20)
+    with ZipFile(tmp_path / "raw.zip", "w") as archive:
+        for path in raw.iterdir():
+            archive.write(path, f"all_sqe/{path.name}")
+    run("nw-ucla", raw, tmp_path / "folder")
+    run("nw-ucla", tmp_path / "raw.zip", tmp_path / "zip")
+    assert same(tmp_path / "folder", tmp_path / "zip")
+
+
+def test_of_two_files_of_one_name_the_first_is_kept(tmp_path):
+    first = write_nw_ucla(tmp_path / "raw" / "a", "a01_s01_e00_v01", 5, 1)
+    write_nw_ucla(tmp_path / "raw" / "b", "a01_s01_e00_v01", 6, 2)
+    found = run("nw-ucla", tmp_path / "raw", tmp_path / "out")
+    np.testing.assert_array_equal(found.skeletons.joints[0], first.astype(np.float32))
+    assert len(found.skeletons.names) == 1
+    assert [(f.file, f.found, f.done) for f in found.findings] == [
+        ("a01_s01_e00_v01", "second clip of the name", "left out")
+    ]
+
+
+def test_what_was_prepared_stays_where_nothing_new_could_be_used(tmp_path):
+    run("nw-ucla", many(tmp_path / "raw", 3), tmp_path / "out")
+    before = (tmp_path / "out" / "skeletons.h5").read_bytes()
+    write_nw_ucla(tmp_path / "bad", "a01_s01_e00_v01", 5, 99)
+    with pytest.raises(ValueError, match="not one of 1 files could be used"):
+        run("nw-ucla", tmp_path / "bad", tmp_path / "out")
+    assert (tmp_path / "out" / "skeletons.h5").read_bytes() == before
+
+
+def test_a_stop_keeps_the_units_that_are_done(tmp_path):
+    raw, seen, stop = many(tmp_path / "raw", 100), [], Stop()
+    opened = open_dataset("nw-ucla", raw)
+
+    def progress(done: int, total: int) -> None:
+        seen.append(done)
+        if done >= 32:
+            stop.ask()
+
+    with pytest.raises(Stopped, match="stopped; run the same command again, it goes on"):
+        prepare("nw-ucla", opened, tmp_path / "out", progress, stop=stop)
+    assert seen[-1] == 32 and not (tmp_path / "out" / "skeletons.h5").exists()
+    seen.clear()
+    prepare("nw-ucla", opened, tmp_path / "out", lambda done, total: seen.append(done))
+    assert (seen[0], seen[-1]) == (32, 100)
+    prepare("nw-ucla", opened, tmp_path / "unbroken", nothing)
+    assert same(tmp_path / "out", tmp_path / "unbroken")
+
+
+def test_a_killed_command_goes_on_and_leaves_no_process_behind(tmp_path):
+    """kill -9 of the command while two processes read for it."""
+    raw, out = many(tmp_path / "raw", 700), tmp_path / "out"
+    words = [sys.executable, "-m", "mmcl.cli", "prepare", "nw-ucla", str(raw), "--out", str(out), "--jobs", "2"]
+    command = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    while not (kept := list(out.glob("skeletons.parts/*.json"))):
+        assert command.poll() is None, "it ended before it could be killed"
+        time.sleep(0.005)
+    readers = children(command.pid)
+    command.kill()
+    command.wait()
+    assert not (out / "skeletons.h5").exists()
+    deadline = time.monotonic() + 20
+    while any(is_alive(reader) for reader in readers):
+        assert time.monotonic() < deadline, "a reading process outlives its command"
+        time.sleep(0.05)
+    seen = list[int]()
+    opened = open_dataset("nw-ucla", raw)
+    prepare("nw-ucla", opened, out, lambda done, total: seen.append(done))
+    assert seen[0] >= SMALLEST * len(kept)
+    prepare("nw-ucla", opened, tmp_path / "unbroken", nothing)
+    assert same(out, tmp_path / "unbroken")
+
+
+def children(process: int) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def is_alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_reading_process_that_is_killed_is_said(tmp_path):
+    opened = open_dataset("nw-ucla", many(tmp_path / "raw", 40))
+    opened.reader = end_at_once
+    with pytest.raises(RuntimeError, match="killed, for want of memory perhaps; run the same command again"):
+        prepare("nw-ucla", opened, tmp_path / "out", nothing, jobs=2)
+    assert len(run("nw-ucla", tmp_path / "raw", tmp_path / "out").skeletons.names) == 40
+
+
+def end_at_once(file: RawFile) -> RawClip:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyError, MemoryError, RecursionError, OverflowError, OSError])
+def test_whatever_a_file_does_to_its_reader_it_is_a_finding(tmp_path, error):
+    opened = open_dataset("nw-ucla", many(tmp_path / "raw", 3))
+    whole = opened.reader
+
+    def reader(file: RawFile) -> RawClip:
+        if "e01" in file.name:
+            raise error("what happened")
+        return whole(file)
+
+    opened.reader = reader
+    found = prepare("nw-ucla", opened, tmp_path / "out", nothing)
+    assert [finding.file for finding in found.findings] == ["a01_s00_e01_v02.json"]
+    assert len(found.skeletons.names) == 2
+
+
+def test_two_commands_at_once_are_refused(tmp_path):
+    raw = many(tmp_path / "raw", 3)
+    (tmp_path / "out").mkdir()
+    with locked(tmp_path / "out" / "prepare.lock", wait=False), pytest.raises(BlockingIOError, match="is at work here"):
+        run("nw-ucla", raw, tmp_path / "out")
+
+
+def test_options_of_a_folder_are_no_other_data_sets(tmp_path):
+    with pytest.raises(ValueError, match=r"--split-by: for a folder of one's own; nw-ucla has its own layout"):
+        open_dataset("nw-ucla", tmp_path, split_by="view", layout=None)
+
+
+def test_ones_own_data_is_called_as_its_folder(tmp_path):
+    assert place_of("folder", Path("clips/mine.zip"), None) == ("mine", Path("data/mine"))
+    assert place_of("pyskl", Path("a.pkl"), Path("data/poses")) == ("poses", Path("data/poses"))
+    assert place_of("ntu60", Path("raw"), None) == ("ntu60", Path("data/ntu60"))
+    with pytest.raises(ValueError, match="nw-ucla is a published data set; give your own another --out"):
+        place_of("folder", Path("raw"), Path("data/nw-ucla"))
 
 
 def test_unknown_data_set_offers_the_nearest():

@@ -12,7 +12,7 @@ import torch
 
 from mmcl.cache.merge import merge
 from mmcl.cache.recipe import Recipe
-from mmcl.cache.skeletons import TEST, TRAIN, Skeletons, read_skeletons
+from mmcl.cache.skeletons import TEST, TRAIN, Skeletons, Split, read_skeletons
 from mmcl.cache.store import create_cache, write_part
 from mmcl.trainer.config import Config
 from mmcl.trainer.samples import choose_cache, load_features, split_rows
@@ -227,6 +227,6 @@ def test_data_without_subjects_cannot_hold_any_out(skeletons: Skeletons):
 def test_an_unknown_split_and_an_empty_one_are_refused(skeletons: Skeletons):
     with pytest.raises(ValueError, match="acted has no split 'xview'; it has given, xsub"):
         split_rows(skeletons, Config(split="xview"))
-    testing = {name: np.full_like(codes, TEST) for name, codes in skeletons.splits.items()}
+    testing = {name: Split(np.full_like(split.sides, TEST)) for name, split in skeletons.splits.items()}
     with pytest.raises(ValueError, match="acted: split xsub has no training clips"):
         split_rows(replace(skeletons, splits=testing), Config())

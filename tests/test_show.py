@@ -12,7 +12,7 @@ from PIL import Image, ImageFont
 from mmcl.cache.mapped import Ragged
 from mmcl.cache.merge import merge
 from mmcl.cache.recipe import Recipe
-from mmcl.cache.skeletons import TRAIN, Layout, Skeletons, write_skeletons
+from mmcl.cache.skeletons import TRAIN, Layout, Skeletons, Split, write_skeletons
 from mmcl.cache.store import create_cache, write_part
 from mmcl.pipeline.person import to_jpegs
 from mmcl.pipeline.sheet import PINK, Answer, Card, Panel, draw_sheet, wrap
@@ -40,8 +40,7 @@ def skeletons(names: tuple[str, ...] = NAMES, classes: tuple[str, ...] = ("wave"
         labels=np.arange(count) % len(classes),
         bodies=np.ones(count, int),
         joints=Ragged.of([np.ones((1, 2, 3), np.float32)] * count),
-        splits={"all": np.full(count, TRAIN, np.int8)},
-        body_rules={"all": "zero"},
+        splits={"all": Split(np.full(count, TRAIN, np.int8))},
     )
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcl.cache.skeletons import TRAIN, Layout, Skeletons
+from mmcl.cache.skeletons import TRAIN, Layout, Skeletons, Split
 from mmcl.cache.table import Ragged
 from mmcl.trainer.config import STREAMS, Config
 from mmcl.trainer.skeleton import Draws, batch, body_of, bone, draw, motion, pack, positions, resized, rotations
@@ -39,8 +39,7 @@ def clips(frames=FRAMES, bodies=BODIES, seed: int = 0) -> Skeletons:
         labels=np.zeros(n, np.int64),
         bodies=np.array(bodies),
         joints=Ragged.of(found),
-        splits={"all": np.full(n, TRAIN, np.int8)},
-        body_rules={"all": "zero"},
+        splits={"all": Split(np.full(n, TRAIN, np.int8))},
     )
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from mmcl.cache.merge import merge
 from mmcl.cache.recipe import Recipe
-from mmcl.cache.skeletons import TEST, TRAIN, Skeletons, read_skeletons, write_skeletons
+from mmcl.cache.skeletons import TEST, TRAIN, Skeletons, Split, read_skeletons, write_skeletons
 from mmcl.cache.store import create_cache, write_part
 from mmcl.cache.table import Ragged
 from mmcl.pipeline.layouts import KINECT_V2
@@ -289,7 +289,7 @@ def test_what_cannot_end_well_is_refused_before_anything_is_written(
 
 def test_selecting_on_a_test_side_that_is_empty_is_refused(data: Path):
     skeletons = read_skeletons(data / "skeletons.h5")
-    everything = {name: np.full_like(codes, TRAIN) for name, codes in skeletons.splits.items()}
+    everything = {name: Split(np.full_like(split.sides, TRAIN)) for name, split in skeletons.splits.items()}
     write_skeletons(data / "skeletons.h5", replace(skeletons, splits=everything))
     with pytest.raises(ValueError, match="select_on_test: split xsub of acted has no test clips"):
         planned(data, replace(TINY, select_on_test=True))
@@ -339,8 +339,7 @@ def pairs_of_people(folder: Path) -> Path:
         labels=np.arange(9) % 3,
         bodies=bodies,
         joints=Ragged.of(found),
-        splits={"xsub": sides},
-        body_rules={"xsub": "repeat"},
+        splits={"xsub": Split(sides, "repeat")},
     )
     write_skeletons(folder / "skeletons.h5", skeletons)
     return folder

@@ -12,6 +12,7 @@ from typing import Any, get_args, get_type_hints
 
 STREAMS = ("joint", "bone", "joint-motion", "bone-motion")
 SHIPPED = Path(__file__).resolve().parent / "configs"
+UNKNOWN = {"metres": "default.toml", "image": "image.toml"}  # for data without a config of its own, by coordinates
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,10 @@ def shipped_names() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.toml"))
 
 
-def shipped_config(dataset: str) -> Path:
-    """The shipped config of a data set, or the one for data that we do not know."""
+def shipped_config(dataset: str, coordinates: str) -> Path:
+    """The shipped config of a data set, or the one for data that we do not know, in metres or of the image."""
     path = SHIPPED / f"{dataset}.toml"
-    return path if path.is_file() else SHIPPED / "default.toml"
+    return path if path.is_file() and coordinates == "metres" else SHIPPED / UNKNOWN[coordinates]
 
 
 def named_config(path: Path) -> Path:
@@ -121,7 +122,7 @@ def make_config(path: Path, settings: Sequence[Mapping[str, Any]], splits: Mappi
     asked: dict[str, Any] = {}
     for setting in settings:
         asked |= setting
-    if path.resolve() == SHIPPED / "default.toml":
+    if path.resolve() in [SHIPPED / name for name in UNKNOWN.values()]:
         split = entries["split"] = asked.get("split", next(iter(splits)))
         entries["batch"] = max(2, min(entries.get("batch", Config.batch), splits.get(split, 0) // 8))
     return Config(**(entries | asked))

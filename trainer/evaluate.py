@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,10 +50,11 @@ def evaluate(folder: Path, data: Path | None, progress: Callable[[int, int], Non
     body = body_of(run.layout, run.slots, run.body_rule)
     packed = pack(skeletons).to(device)
     scores = score(model.to(device), packed, rows, body=body, config=run.config, progress=progress).numpy()
-    metrics, parameters = measure(scores, skeletons.labels[rows]), sum(p.numel() for p in model.parameters())
+    labels = skeletons.split_labels(run.config.split)[rows]
+    metrics, parameters = measure(scores, labels), sum(p.numel() for p in model.parameters())
     result = Evaluation(run, metrics, parameters, folder / "evaluation", notes(run, skeletons))
     result.folder.mkdir(exist_ok=True)
-    _write_scores(result, scores, skeletons, rows)
+    write_scores(result.folder, scores, labels, [skeletons.names[row] for row in rows], run.selection)
     _write_summary(result)
     _write_tables(result)
     return result
@@ -85,10 +86,11 @@ def _read_data(run: Run, data: Path | None) -> Skeletons:
 
 
 def _refuse_misfit(run: Run, skeletons: Skeletons, folder: Path, *, moved: bool) -> None:
-    if skeletons.classes != run.classes or skeletons.layout != run.layout:
-        trained = f"{run.dataset} ({len(run.classes)} classes, {run.layout.name})"
-        found = f"{skeletons.dataset} ({len(skeletons.classes)} classes, {skeletons.layout.name})"
-        raise ValueError(f"{folder}: trained on {trained}, these skeletons are {found}; pass --data with its own")
+    classes = skeletons.split_classes(run.config.split) if run.config.split in skeletons.splits else skeletons.classes
+    if (classes, skeletons.layout, skeletons.coordinates) != (run.classes, run.layout, run.coordinates):
+        trained = f"{run.dataset} ({len(run.classes)} classes, {run.layout.name} in {run.coordinates})"
+        found = f"{skeletons.dataset} ({len(classes)} classes, {skeletons.layout.name} in {skeletons.coordinates})"
+        raise ValueError(f"{folder}: trained on {trained}, these skeletons are {found}; {_remedy(skeletons)}")
     if (most := int(skeletons.bodies.max())) > run.slots:
         raise ValueError(f"{folder}: trained with room for {run.slots} bodies, these clips have {most}")
     if skeletons.digest != run.skeletons and not moved:
@@ -98,12 +100,17 @@ def _refuse_misfit(run: Run, skeletons: Skeletons, folder: Path, *, moved: bool)
         )
 
 
-def _write_scores(result: Evaluation, scores: np.ndarray, skeletons: Skeletons, rows: np.ndarray) -> None:
-    """names, scores and labels of the test clips, and how the epoch was chosen; readable without pickle."""
-    content, selection = io.BytesIO(), result.run.selection
-    names = np.array([skeletons.names[row] for row in rows])
-    np.savez(content, names=names, scores=scores, labels=skeletons.labels[rows], selection=np.array(selection))
-    write_bytes(result.folder / "scores.npz", content.getvalue())
+def _remedy(skeletons: Skeletons) -> str:
+    if skeletons.transfers:
+        return "pass --data with its own, or test the transfer with --transfer"
+    return "pass --data with its own"
+
+
+def write_scores(folder: Path, scores: np.ndarray, labels: np.ndarray, names: Sequence[str], selection: str) -> None:
+    """scores.npz: names, scores and labels of clips, and how the epoch was chosen; readable without pickle."""
+    content = io.BytesIO()
+    np.savez(content, names=np.array(names), scores=scores, labels=labels, selection=np.array(selection))
+    write_bytes(folder / "scores.npz", content.getvalue())
 
 
 def _write_summary(result: Evaluation) -> None:

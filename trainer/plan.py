@@ -55,8 +55,8 @@ class Plan:
 def decide(request: Request) -> Job:
     """The config, the caches and the run's folder that a request means; ValueError where it could mean several."""
     skeletons = read_skeletons(request.data / "skeletons.h5")
-    path = named_config(request.config) if request.config else shipped_config(skeletons.dataset)
-    counts = {name: int((sides == TRAIN).sum()) for name, sides in skeletons.splits.items()}
+    path = named_config(request.config) if request.config else shipped_config(skeletons.dataset, skeletons.coordinates)
+    counts = {name: int((split.sides == TRAIN).sum()) for name, split in skeletons.splits.items()}
     config = make_config(path, request.settings, counts)
     if request.prompt and request.text == "none":
         raise ValueError(f"--prompt {request.prompt}: chooses among text features, and --text none says to use none")
@@ -84,6 +84,10 @@ def _refuse_hopeless(skeletons: Skeletons, split: Split, config: Config) -> None
     clips = len(split.train) * config.repeat
     if config.batch > clips:
         raise ValueError(f"batch {config.batch}: an epoch has {clips} training clips; --set batch={clips} or smaller")
+    if skeletons.coordinates == "image" and (config.centre or any(config.rotation)):
+        raise ValueError(
+            f"{skeletons.dataset}: a 2D pose is neither centred nor turned; --set centre=false --set rotation=[0,0,0]"
+        )
     if config.select_on_test and not len(skeletons.rows(config.split, TEST)):
         raise ValueError(f"select_on_test: split {config.split} of {skeletons.dataset} has no test clips")
 
@@ -96,16 +100,17 @@ def _describe(job: Job, skeletons: Skeletons, split: Split, rgb: Features | None
         dataset=skeletons.dataset,
         data=str(job.data.resolve()),
         skeletons=skeletons.digest,
-        classes=skeletons.classes,
+        classes=skeletons.split_classes(job.config.split),
         layout=skeletons.layout,
         slots=int(skeletons.bodies.max()),
-        body_rule=skeletons.body_rules[job.config.split],
+        body_rule=skeletons.splits[job.config.split].body_rule,
         train_clips=len(split.train),
         held_out_clips=len(split.held_out),
         rgb=used["rgb"],
         text=used["text"],
         missing={kind: list(features.missing) for kind, features in given.items() if features},
         versions={name: version(name) for name in ("mmcl", "torch", "numpy")},
+        coordinates=skeletons.coordinates,
     )
 
 

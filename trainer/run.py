@@ -40,6 +40,7 @@ class Run:
     text: Mapping[str, Any] | None
     missing: Mapping[str, list[str]]
     versions: Mapping[str, str]
+    coordinates: str = "metres"
 
     @property
     def selection(self) -> str:

@@ -140,7 +140,7 @@ def _on_device(planned: Plan, body: Body, device: torch.device) -> Materials:
             return None
         return replace(features, values=features.values.to(device), present=features.present.to(device))
 
-    labels = torch.tensor(planned.skeletons.labels).to(device)
+    labels = torch.tensor(planned.skeletons.split_labels(planned.run.config.split)).to(device)
     return Materials(pack(planned.skeletons).to(device), labels, body, move(planned.rgb), move(planned.text))
 
 
@@ -193,7 +193,7 @@ def _held_out_top1(training: Training, planned: Plan) -> float:
         return -1.0
     things = training.materials
     scores = score(training.model, things.packed, rows, body=things.body, config=config)
-    return top1(scores, skeletons.labels[rows])
+    return top1(scores, skeletons.split_labels(config.split)[rows])
 
 
 def _one_epoch(training: Training, planned: Plan, epoch: int, on_step: OnStep) -> EpochMetrics:

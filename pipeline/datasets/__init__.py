@@ -9,27 +9,43 @@ from pathlib import Path
 from ..prepare import RawDataset
 from .folder import Folder
 from .nw_ucla import NwUcla
+from .sysu import Sysu
 from .utd_mhad import UtdMhad
 
-DATASETS: dict[str, Callable[[Path], RawDataset]] = {
+DATASETS: dict[str, Callable[..., RawDataset]] = {
     "nw-ucla": NwUcla,
     "utd-mhad": UtdMhad,
+    "sysu": Sysu,
     "folder": Folder,
 }
+FORMATS = ("pyskl", "ctrgcn", "folder")  # of any data set: it is called as the folder that it is prepared into
 
 
-def open_dataset(name: str, raw: Path) -> RawDataset:
-    """The raw data set of a name in the folder `raw`; ValueError with the known names for another."""
+def open_dataset(name: str, raw: Path, **options: object) -> RawDataset:
+    """The raw data set of a name at `raw`; ValueError with the known names for another.
+
+    `options` (layout, split_by, test, seed) are a folder's own; None is what was not said.
+    """
     if name not in DATASETS:
         near = get_close_matches(name, DATASETS, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ValueError(f"no data set {name!r}: {hint}known are {', '.join(DATASETS)}")
-    return DATASETS[name](raw)
+    said = {option: value for option, value in options.items() if value is not None}
+    if said and DATASETS[name] is not Folder:
+        asked = ", ".join(f"--{option.replace('_', '-')}" for option in said)
+        raise ValueError(f"{asked}: for a folder of one's own; {name} has its own layout and splits")
+    return DATASETS[name](raw, **said)
 
 
-def own_name(out: Path) -> str:
-    """What one's own data set is called: its folder's name, if that is no published data set's."""
-    name = out.resolve().name
-    if name in DATASETS and name != "folder":
-        raise ValueError(f"{out}: {name} is a published data set; give your own another --out")
-    return name
+def place_of(name: str, raw: Path, out: Path | None) -> tuple[str, Path]:
+    """What a data set is called, and where its cache goes: data/NAME where `out` is not given.
+
+    ValueError where data of one's own would be called as a published data set.
+    """
+    if name not in FORMATS:
+        return name, out or Path("data") / name
+    out = out or Path("data") / raw.resolve().stem
+    own = out.resolve().name
+    if own in DATASETS and own not in FORMATS:
+        raise ValueError(f"{out}: {own} is a published data set; give your own another --out")
+    return own, out

@@ -1,136 +1,195 @@
-"""One's own data: RAW/samples.csv with a line a clip.
+"""One's own data: samples.csv with a line a clip, or one folder a class; docs/own-data.md says what they may hold.
 
-Columns: name, label (the class's name), skeleton (a .npy file, [frames, V, 3] or [bodies, frames, V, 3], metres);
-and any of subject (a number), split (train or test), video. Paths are relative to RAW. The layout follows from V:
-20 joints are Kinect v1, 25 are Kinect v2. A `split` column gives the split `given`; subjects give `xsub`, in which
-every second subject tests.
+A clip's skeleton is a .npy, .npz, .json, .csv or .txt file. The layout is the one asked for, or follows from the number
+of joints. Coordinates are metres, or a 2D pose's place in its picture.
 """
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import partial
+from hashlib import sha256
 from itertools import islice
-from pathlib import Path
-from zipfile import BadZipFile
+from pathlib import Path, PurePosixPath
 
-import numpy as np
+from ...cache.skeletons import Layout
+from ..dataset import Facts, Finding, RawClip
+from ..layouts import LAYOUTS
+from ..raw import RawFile
+from ..units import UNUSABLE
+from .own_files import read_skeleton
+from .own_pose import TALL, Pose, Size, fitting, metres, shares
+from .own_source import Source, open_source
+from .own_splits import Asked, Codes, number_columns, split_rules
+from .own_table import Entry
 
-from ...cache.skeletons import OUT, TEST, TRAIN, Layout
-from ..layouts import KINECT_V1, KINECT_V2
-from ..prepare import RawClip, SplitRule, by_column
-
-_NEEDED = ("name", "label", "skeleton")
 LOOKED_AT = 100  # files whose number of joints decides on the layout
-_SIDES = {"train": TRAIN, "test": TEST, "": OUT}
+BY_JOINTS = {20: "kinect-v1", 25: "kinect-v2"}  # where a number of joints means one layout
+PLANE = "coco-17"  # the layout that has no third dimension: a third number is a score
+
+
+@dataclass(frozen=True)
+class ClipFile(RawFile):
+    """A skeleton file with what is known of its clip; one with a `fault` is not read. Messages call it `shown`."""
+
+    shown: str = ""
+    fault: str = ""
+    clip: str = ""
+    label: int = 0
+    columns: Mapping[str, int] = field(default_factory=dict)
+    picture: Size | None = None
+
+    @property
+    def name(self) -> str:
+        return self.shown
 
 
 class Folder:
-    def __init__(self, raw: Path) -> None:
-        if not raw.exists():
-            raise FileNotFoundError(f"{raw}: no such folder; give the folder that holds samples.csv")
-        if not (raw / "samples.csv").is_file():
-            raise ValueError(
-                f"{raw}: holds no samples.csv (columns {', '.join(_NEEDED)}, and any of subject, split, video)"
-            )
-        self._raw = raw
-        self._rows = _read_rows(raw / "samples.csv")
-        self.classes = tuple(sorted({row["label"] for row in self._rows.values()}))
-        self.layout = _layout(self.files())
-        self.splits = _splits(self._rows)
+    """One's own data at `raw`: a folder, a zip, or the table itself. Raises ValueError where it can't be meant."""
 
-    def files(self) -> list[Path]:
-        return list(self._rows)
+    def __init__(
+        self,
+        raw: Path,
+        *,
+        layout: str | None = None,
+        split_by: str | None = None,
+        test: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        asked, wanted = Asked(split_by, test, seed), known_layout(layout) if layout else None
+        source = open_source(raw)
+        entries = _usable(source)
+        classes = tuple(sorted({entry.label for entry in entries}))
+        codes, self._said = number_columns(entries)
+        splits, warnings = split_rules(entries, codes, asked)
+        self._files = [_clip_file(entry, source, classes, codes) for entry in _in_order(source.entries)]
+        found, image = _looked_at(self._files, wanted, source.place)
+        self.reader: Callable[[RawFile], RawClip] = partial(read_clip, layout=found, image=image)
+        self.facts = Facts(
+            classes,
+            found,
+            splits,
+            "image" if image else "metres",
+            warnings=(*source.warnings, *warnings),
+            decided=sha256(repr((asked, source.entries)).encode()).hexdigest(),
+        )
 
-    def read(self, path: Path) -> RawClip:
-        row = self._rows[path]
-        joints = _read_joints(path)
-        label = self.classes.index(row["label"])
-        columns = {"subject": int(row["subject"])} if row.get("subject") else {}
-        return RawClip(row["name"], label, joints if joints.ndim == 4 else joints[None], columns)
+    def files(self) -> list[RawFile]:
+        return list(self._files)
 
-
-def _read_rows(table: Path) -> dict[Path, Mapping[str, str]]:
-    """The rows by their skeleton's path; ValueError with the line for a row that can't be meant."""
-    with table.open(newline="", encoding="utf-8-sig") as file, _explained(table):
-        reader = csv.DictReader(file, restval="")
-        lines = dict((reader.line_num, row) for row in reader)  # noqa: C402 - the key is the reader's state
-        found = list(reader.fieldnames or [])
-    rows = {
-        line: {k: (v or "").strip() for k, v in row.items() if k} for line, row in lines.items() if any(row.values())
-    }
-    if missing := [column for column in _NEEDED if column not in found]:
-        raise ValueError(f"{table}: column {', '.join(missing)} missing; found {', '.join(found) or 'nothing'}")
-    if not rows:
-        raise ValueError(f"{table}: no rows")
-    for line, row in rows.items():
-        if fault := _fault(row):
-            raise ValueError(f"{table}, line {line}: {fault}")
-    for column in ("name", "skeleton"):
-        seen: dict[Path, int] = {}
-        for line, row in rows.items():
-            if (first := seen.setdefault(Path(row[column]), line)) != line:
-                raise ValueError(f"{table}, lines {first} and {line}: the same {column} {row[column]}")
-    return {table.parent / row["skeleton"]: row for row in rows.values()}
+    def remarks(self, names: Sequence[str], findings: Sequence[Finding]) -> list[str]:
+        """What stands for texts, and whether lengths look like another unit than metres."""
+        tall = sum(finding.found.startswith(TALL) for finding in findings)
+        unit = f"{tall:,} of {len(names):,} clips have {TALL}: millimetres (divide by 1000) or pixels, it seems"
+        return [*self._said, *([unit] if tall else [])]
 
 
-@contextmanager
-def _explained(table: Path) -> Iterator[None]:
+def read_clip(file: RawFile, *, layout: Layout, image: bool) -> RawClip:
+    """The clip of a file that `Folder` listed; ValueError or OSError with why it is left out."""
+    if not isinstance(file, ClipFile):
+        raise TypeError(f"{file.place}: not a file of one's own data")
+    if file.fault:
+        raise ValueError(file.fault)
+    pose = fitting(read_skeleton(file, layout), layout)
+    if image:
+        joints, points, notes = shares(pose, file.picture)
+        return RawClip(file.clip, file.label, joints, file.columns, points, notes)
+    joints, notes = metres(pose)
+    return RawClip(file.clip, file.label, joints, file.columns, None, notes)
+
+
+def known_layout(name: str) -> Layout:
+    """The layout of a name; ValueError with the known ones for another."""
+    if name not in LAYOUTS:
+        near = get_close_matches(name, LAYOUTS, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ValueError(f"no layout {name!r}: {hint}known are {', '.join(LAYOUTS)}")
+    return LAYOUTS[name]
+
+
+def _usable(source: Source) -> list[Entry]:
+    entries = [entry for entry in source.entries if not entry.fault]
+    if not entries:
+        first, count = source.entries[0], len(source.entries)
+        raise ValueError(f"{source.place}: not one of {count} clips can be used; {first.where}: {first.fault}")
+    return entries
+
+
+def _in_order(entries: Sequence[Entry]) -> list[Entry]:
+    return sorted(entries, key=lambda entry: (bool(entry.fault), entry.name))
+
+
+def _clip_file(entry: Entry, source: Source, classes: Sequence[str], codes: Codes) -> ClipFile:
+    """The file of a clip, or where a line has none the table, with the reason."""
+    if entry.fault:
+        raw = source.table or source.find(entry.skeleton) or RawFile(Path(entry.skeleton))
+        shown = f"{source.table.name}, {entry.where}" if source.table else entry.where
+        return ClipFile(raw.path, raw.member, raw.size, raw.stamp, shown, entry.fault)
+    file, fault = source.find(entry.skeleton), ""
+    if file is None:
+        file, fault = RawFile(Path(entry.skeleton)), f"{entry.where}: no such file, {entry.skeleton}"
+    columns = {column: numbers[entry.cells[column]] for column, numbers in codes.items() if entry.cells[column]}
+    return ClipFile(
+        file.path,
+        file.member,
+        file.size,
+        file.stamp,
+        shown=PurePosixPath(entry.skeleton).name,
+        fault=fault,
+        clip=entry.name,
+        label=classes.index(entry.label),
+        columns=columns,
+        picture=_picture(entry.cells),
+    )
+
+
+def _picture(cells: Mapping[str, str]) -> Size | None:
+    """The video's width and height in pixels, where a line tells both."""
     try:
-        yield
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{table}: not a CSV file in UTF-8 ({error}); save it as one") from error
+        width, height = float(cells.get("width") or "nan"), float(cells.get("height") or "nan")
+    except ValueError:
+        return None
+    return (width, height) if 0 < width < float("inf") and 0 < height < float("inf") else None
 
 
-def _fault(row: Mapping[str, str]) -> str:
-    """What is wrong with a row of the table, or nothing."""
-    if empty := [column for column in _NEEDED if not row[column]]:
-        return f"no {', '.join(empty)}"
-    if (split := row.get("split") or "") not in _SIDES:
-        return f"split {split}; allowed are train, test or nothing"
-    if (subject := row.get("subject") or "0") and not subject.isdecimal():
-        return f"subject {subject}; wanted a whole number"
-    path = Path(row["skeleton"])
-    return f"skeleton {path} lies outside the folder" if path.is_absolute() or ".." in path.parts else ""
+def _looked_at(files: Sequence[ClipFile], wanted: Layout | None, place: str) -> tuple[Layout, bool]:
+    """The layout, and whether clips are 2D, as most of the first files have it.
+
+    Raises ValueError where none can be read, none fits the layout wanted, or their joints mean no layout.
+    """
+    odd: list[str] = []
+    poses = list(islice(_poses(files, wanted, odd), LOOKED_AT))
+    if not poses:
+        raise ValueError(f"{place}: none of the {len(odd)} skeleton files can be read; the first: {odd[0]}")
+    joints = Counter(pose.points.shape[2] for pose in poses)
+    layout = wanted or _layout(joints.most_common(1)[0][0], place)
+    if len(layout.joints) not in joints:
+        found = " and ".join(map(str, joints))
+        raise ValueError(f"{place}: clips of {found} joints, layout {layout.name} has {len(layout.joints)}")
+    flat = Counter(pose.scored or pose.points.shape[-1] == 2 for pose in poses)
+    return layout, layout.name == PLANE or flat[True] > flat[False]
 
 
-def _layout(files: list[Path]) -> Layout:
-    """The layout with as many joints as most of the first files."""
-    counts = Counter(islice(filter(None, map(_joints, files)), LOOKED_AT))
-    if not counts:
-        raise ValueError(f"{files[0].parent}: none of the {len(files)} skeleton files in samples.csv can be read")
-    joints, _ = counts.most_common(1)[0]
-    for layout in (KINECT_V1, KINECT_V2):
-        if len(layout.joints) == joints:
-            return layout
-    raise ValueError(f"{files[0].parent}: clips of {joints} joints; known are 20 (Kinect v1) and 25 (Kinect v2)")
+def _poses(files: Sequence[ClipFile], wanted: Layout | None, odd: list[str]) -> Iterator[Pose]:
+    for file in files:
+        try:
+            if file.fault:
+                raise ValueError(file.fault)
+            yield read_skeleton(file, None)
+        except UNUSABLE as error:
+            odd.append(f"{file.name}: {error}")
 
 
-def _read_joints(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, allow_pickle=False).astype(np.float32)
-    except (ValueError, EOFError, AttributeError, BadZipFile) as error:
-        raise ValueError("not a .npy file of numbers (pickles and archives are not opened)") from error
-
-
-def _joints(path: Path) -> int:
-    """V of a skeleton file; 0 where it can't be read."""
-    with suppress(ValueError, OSError, EOFError, IndexError, AttributeError, BadZipFile):
-        return np.load(path, allow_pickle=False, mmap_mode="r").shape[-2]
-    return 0
-
-
-def _splits(rows: Mapping[Path, Mapping[str, str]]) -> dict[str, SplitRule]:
-    splits = {}
-    given = {row["name"]: _SIDES[row.get("split") or ""] for row in rows.values()}
-    if any(given.values()):
-        splits["given"] = SplitRule(lambda clip: given[clip.name])
-    subjects = sorted({int(row["subject"]) for row in rows.values() if row.get("subject")})
-    if len(subjects) > 1:
-        testing = set(subjects[1::2])
-        splits["xsub"] = SplitRule(by_column("subject", lambda s: s not in testing, lambda s: s in testing))
-    if not splits:
-        raise ValueError("samples.csv names neither a split nor two subjects; fill the column split or subject")
-    return splits
+def _layout(joints: int, place: str) -> Layout:
+    if joints in BY_JOINTS:
+        return LAYOUTS[BY_JOINTS[joints]]
+    fit = [name for name, layout in LAYOUTS.items() if len(layout.joints) == joints]
+    if fit:
+        raise ValueError(
+            f"{place}: clips of {joints} joints, which may be {' or '.join(fit)}; say which: --layout {fit[0]}"
+        )
+    known = ", ".join(f"{len(layout.joints)} ({name})" for name, layout in LAYOUTS.items())
+    raise ValueError(f"{place}: clips of {joints} joints; known are {known}")

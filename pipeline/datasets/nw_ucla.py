@@ -13,31 +13,33 @@ from pathlib import Path
 import numpy as np
 
 from ..layouts import KINECT_V1
-from ..prepare import RawClip, SplitRule, by_column, files_of
+from ..prepare import Facts, RawClip, SplitRule, by_column
+from ..raw import RawFile, find_raw
 
+CLASSES = (
+    *("pick up with one hand", "pick up with two hands", "drop trash", "walk around", "sit down", "stand up"),
+    *("donning", "doffing", "throw", "carry"),
+)
 SPLITS = {"xview": SplitRule(by_column("view", lambda view: view in (1, 2), lambda view: view == 3), (1020, 464))}
 _NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
 
 
 class NwUcla:
-    classes = (
-        *("pick up with one hand", "pick up with two hands", "drop trash", "walk around", "sit down", "stand up"),
-        *("donning", "doffing", "throw", "carry"),
-    )
-    layout = KINECT_V1
+    facts = Facts(CLASSES, KINECT_V1, SPLITS)
 
     def __init__(self, raw: Path) -> None:
         self._raw = raw
-        self.splits = SPLITS
+        self.reader = read_json
 
-    def files(self) -> list[Path]:
-        return files_of(self._raw, "a??_s??_e??_v??.json", "NW-UCLA skeletons (aAA_sSS_eEE_vVV.json)")
+    def files(self) -> list[RawFile]:
+        return find_raw(self._raw, "a??_s??_e??_v??.json", "NW-UCLA skeletons (aAA_sSS_eEE_vVV.json)")
 
-    def read(self, path: Path) -> RawClip:
-        matched = _NAME.fullmatch(path.stem)
-        if not matched:
-            raise ValueError("name is not of the form aAA_sSS_eEE_vVV.json")
-        _, subject, trial, view = map(int, matched.groups())
-        found = json.loads(path.read_text())
-        joints = np.asarray(found["skeletons"], np.float32)[None]
-        return RawClip(path.stem, int(found["label"]) - 1, joints, {"subject": subject, "view": view, "trial": trial})
+
+def read_json(file: RawFile) -> RawClip:
+    matched = _NAME.fullmatch(file.stem)
+    if not matched:
+        raise ValueError("name is not of the form aAA_sSS_eEE_vVV.json")
+    _, subject, trial, view = map(int, matched.groups())
+    found = json.loads(file.read())
+    joints = np.asarray(found["skeletons"], np.float32)[None]
+    return RawClip(file.stem, int(found["label"]) - 1, joints, {"subject": subject, "view": view, "trial": trial})

@@ -9,45 +9,51 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
-from scipy.io import loadmat
-
+from ..dataset import Facts, RawClip, SplitRule, by_column
 from ..layouts import KINECT_V1_UTD
-from ..prepare import RawClip, SplitRule, by_column, files_of
+from ..raw import RawFile, find_raw
+from ..transfers import from_ntu120
+from .matlab import read_joints
 
-SPLITS = {"xsub": SplitRule(by_column("subject", lambda s: s % 2 == 1, lambda s: s % 2 == 0), (431, 430))}
+CLASSES = (
+    *("swipe left", "swipe right", "wave", "clap", "throw", "arm cross", "basketball shoot", "draw x"),
+    *("draw circle clockwise", "draw circle counter clockwise", "draw triangle", "bowling", "boxing"),
+    *("baseball swing", "tennis swing", "arm curl", "tennis serve", "push", "knock", "catch", "pickup and throw"),
+    *("jog", "walk", "sit to stand", "stand to sit", "lunge", "squat"),
+)
+# the six classes of the MMCL paper, 191 clips: own class, its A number in NTU RGB+D 120
+NTU120_ACTIONS = {
+    "wave": 23,
+    "arm cross": 96,
+    "basketball shoot": 63,
+    "sit to stand": 9,
+    "stand to sit": 8,
+    "squat": 80,
+}
+FACTS = Facts(
+    CLASSES,
+    KINECT_V1_UTD,
+    {"xsub": SplitRule(by_column("subject", lambda s: s % 2 == 1, lambda s: s % 2 == 0), (431, 430))},
+    transfers=(from_ntu120(KINECT_V1_UTD, NTU120_ACTIONS, "the paper"),),
+)
 _NAME = re.compile(r"(a(\d+)_s(\d+)_t(\d+))_skeleton")
 
 
 class UtdMhad:
-    classes = (
-        *("swipe left", "swipe right", "wave", "clap", "throw", "arm cross", "basketball shoot", "draw x"),
-        *("draw circle clockwise", "draw circle counter clockwise", "draw triangle", "bowling", "boxing"),
-        *("baseball swing", "tennis swing", "arm curl", "tennis serve", "push", "knock", "catch", "pickup and throw"),
-        *("jog", "walk", "sit to stand", "stand to sit", "lunge", "squat"),
-    )
-    layout = KINECT_V1_UTD
+    facts = FACTS
 
     def __init__(self, raw: Path) -> None:
         self._raw = raw
-        self.splits = SPLITS
+        self.reader = read_clip
 
-    def files(self) -> list[Path]:
-        return files_of(self._raw, "a*_s*_t*_skeleton.mat", "UTD-MHAD skeletons (aA_sS_tT_skeleton.mat)")
-
-    def read(self, path: Path) -> RawClip:
-        matched = _NAME.fullmatch(path.stem)
-        if not matched:
-            raise ValueError("name is not of the form aA_sS_tT_skeleton.mat")
-        action, subject, trial = map(int, matched.groups()[1:])
-        joints = np.asarray(_read_mat(path)["d_skel"], np.float32).transpose(2, 0, 1)[None]
-        return RawClip(matched[1], action - 1, joints, {"subject": subject, "trial": trial})
+    def files(self) -> list[RawFile]:
+        return find_raw(self._raw, "a*_s*_t*_skeleton.mat", "UTD-MHAD skeletons (aA_sS_tT_skeleton.mat)")
 
 
-def _read_mat(path: Path) -> dict[str, np.ndarray]:
-    try:
-        return loadmat(str(path), variable_names=["d_skel"])
-    except (
-        Exception
-    ) as error:  # loadmat raises whatever a damaged file makes of it, zlib.error and TypeError among them
-        raise ValueError(f"not a readable MATLAB file ({error})") from error
+def read_clip(file: RawFile) -> RawClip:
+    """One clip of a file named aA_sS_tT_skeleton.mat; ValueError where name or content are no such thing."""
+    matched = _NAME.fullmatch(file.stem)
+    if not matched:
+        raise ValueError("name is not of the form aA_sS_tT_skeleton.mat")
+    action, subject, trial = map(int, matched.groups()[1:])
+    return RawClip(matched[1], action - 1, read_joints(file, "d_skel"), {"subject": subject, "trial": trial})

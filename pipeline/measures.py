@@ -1,0 +1,167 @@
+"""What the joints of a data set measure, body by body, found in one pass over the mapped cache."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cache.skeletons import Layout, Skeletons
+
+Array = NDArray[Any]
+
+BLOCK_ROWS = 1 << 15  # poses looked at together: 10 MB of 25 joints, and some times that for what is made of them
+SAMPLED = 16  # poses of a body that are measured, evenly over its clip; for all the rest every pose is read
+POSES = 2000  # of the whole data set, for what lies near what
+
+
+@dataclass(frozen=True)
+class Bodies:
+    """A row a body, in the order of the cache; bones are a layout's edges. What can't be measured is NaN.
+
+    `clip` int64 [n]: its clip's row. `finite`, `moves` bool [n]: no NaN or infinity; any joint moves while it is there.
+    `there` int64 [n]: frames that it is in. `bones` [n, E]: median lengths; `spread` [n]: how much the lengths of its
+    bones vary, the interquartile range as a share of the median, the median bone's. `up` [n, 3]: from hips to head.
+    `reach` [n]: the largest x or y in absolute value.
+    """
+
+    layout: Layout
+    clip: Array
+    finite: Array
+    moves: Array
+    there: Array
+    bones: Array
+    spread: Array
+    up: Array
+    reach: Array
+
+    @cached_property
+    def measured(self) -> Array:
+        """Bodies with at least one pose, and numbers all through, bool [n]."""
+        return self.finite & (self.there > 0)
+
+    @cached_property
+    def heights(self) -> Array:
+        """Length from head to foot along the bones, the posture's no matter, float [n]; NaN where none is known."""
+        head, feet = _head(self.layout)[0], _named(self.layout, "foot") or _named(self.layout, "ankle")
+        return np.mean([self.bones[:, _path(self.layout, head, foot)].sum(1) for foot in feet], axis=0)
+
+
+@dataclass(frozen=True)
+class Measures:
+    """`bodies` of all clips; `filled` int64 [clips]: frames with any body; `digests`: equal where all joints are;
+    `distances` [V, V]: how far each joint is from each other one, the median over poses."""
+
+    bodies: Bodies
+    filled: Array
+    digests: list[bytes]
+    distances: Array
+
+
+def measure(skeletons: Skeletons, progress: Callable[[int, int], None]) -> Measures:
+    """All numbers of a data set; memory stays at a block's. `progress` is called with clips done and clips in all."""
+    skeletons.joints.lengths  # noqa: B018 - a ValueError where the offsets of a damaged file lead elsewhere
+    blocks, count = [], len(skeletons.names)
+    for first, last in _blocks(skeletons):
+        blocks.append(_measure_block(skeletons, first, last))
+        progress(last, count)
+    bodies = Bodies(skeletons.layout, *(np.concatenate(parts) for parts in zip(*(one[0] for one in blocks), strict=True)))
+    filled = np.concatenate([one[1] for one in blocks])
+    digests = [digest for one in blocks for digest in one[2]]
+    return Measures(bodies, filled, digests, _distances(skeletons, bodies.measured))
+
+
+def _blocks(skeletons: Skeletons) -> Iterator[tuple[int, int]]:
+    """First and last row (exclusive) of runs of clips that have at most BLOCK_ROWS poses together; at least one."""
+    offsets, first = np.asarray(skeletons.joints.offsets), 0
+    while first < len(offsets) - 1:
+        last = int(np.searchsorted(offsets, offsets[first] + BLOCK_ROWS, side="right")) - 1
+        last = max(last, first + 1)
+        yield first, last
+        first = last
+
+
+def _measure_block(skeletons: Skeletons, first: int, last: int) -> tuple[tuple[Array, ...], Array, list[bytes]]:
+    offsets = np.asarray(skeletons.joints.offsets[first : last + 1]).astype(np.int64)
+    poses = np.asarray(skeletons.joints.values[offsets[0] : offsets[-1]])
+    counts, frames = skeletons.bodies[first:last], skeletons.frames[first:last]
+    clip, lengths = np.repeat(np.arange(first, last), counts), np.repeat(frames, counts)
+    starts = np.cumsum(lengths) - lengths
+    here = poses.any(axis=(1, 2))
+    finite = np.logical_and.reduceat(np.isfinite(poses).all(axis=(1, 2)), starts)
+    with np.errstate(invalid="ignore"):
+        changed = np.append(False, (poses[1:] != poses[:-1]).any(axis=(1, 2)) & here[1:] & here[:-1])
+    changed[starts] = False  # from the last pose of one body to the first of the next
+    moves, there = np.logical_or.reduceat(changed, starts), np.add.reduceat(here.astype(np.int64), starts)
+    bounds = offsets - offsets[0]
+    digests = [hashlib.blake2b(poses[a:b], digest_size=16).digest() for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    rows = starts[:, None] + np.rint(np.linspace(0, 1, SAMPLED) * (lengths[:, None] - 1)).astype(np.int64)
+    shape = _shape(poses[rows], here[rows] & finite[:, None], skeletons.layout)
+    return (clip, finite, moves, there, *shape), _filled(here, bounds, counts), digests
+
+
+def _filled(here: Array, bounds: Array, counts: Array) -> Array:
+    """In how many frames of each clip there is any body."""
+    clips = zip(bounds[:-1].tolist(), bounds[1:].tolist(), counts.tolist(), strict=True)
+    return np.array([here[a:b].reshape(bodies, -1).any(0).sum() for a, b, bodies in clips])
+
+
+def _shape(poses: Array, there: Array, layout: Layout) -> tuple[Array, Array, Array, Array]:
+    """Bones, spread, up and reach of sampled poses [n, k, V, 3], of those that are `there` [n, k]."""
+    child, parent = np.array(layout.edges).reshape(-1, 2).T
+    with np.errstate(invalid="ignore", over="ignore"):
+        lengths = np.linalg.norm(poses[:, :, child] - poses[:, :, parent], axis=-1)
+        low, bones, high = (_quantile(lengths, there, share) for share in (0.25, 0.5, 0.75))
+        spread = np.median((high - low) / np.maximum(bones, 1e-6 + 1e-3 * bones.max(1, keepdims=True)), axis=1)
+        up = poses[:, :, _head(layout)].mean(2) - poses[:, :, _named(layout, "hip")].mean(2)
+        reach = np.abs(poses[..., :2]).max((2, 3))
+    return bones, spread, _quantile(up, there, 0.5), _quantile(reach[..., None], there, 1)[:, 0]
+
+
+def _quantile(values: Array, there: Array, share: float) -> Array:
+    """The quantile over axis 1 of values [n, k, m] that are there: [n, m], the nearest value; NaN where none is."""
+    ordered = np.sort(np.where(there[..., None], values, np.inf), axis=1)
+    place = np.rint(share * (there.sum(1) - 1)).astype(np.int64)
+    found = ordered[np.arange(len(values)), np.maximum(place, 0)]
+    return np.where(there.any(1)[:, None], found, np.nan)
+
+
+def _distances(skeletons: Skeletons, measured: Array) -> Array:
+    """The median distance of each joint from each other one, [V, V], over poses from the middle of bodies."""
+    lengths = np.repeat(skeletons.frames, skeletons.bodies)
+    starts = np.cumsum(lengths) - lengths
+    rows = (starts + lengths // 2)[measured]
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), POSES)).astype(np.int64)] if len(rows) else rows
+    poses = np.asarray(skeletons.joints.values[rows], np.float64)
+    poses = poses[poses.any(axis=(1, 2))]
+    if not len(poses):
+        return np.full(2 * (len(skeletons.layout.joints),), np.nan)
+    return np.stack([np.median(np.linalg.norm(poses - poses[:, [joint]], axis=-1), axis=0) for joint in range(poses.shape[1])])
+
+
+def _named(layout: Layout, word: str) -> list[int]:
+    """The joints with this word in their name."""
+    return [joint for joint, name in enumerate(layout.joints) if word in name.split()]
+
+
+def _head(layout: Layout) -> list[int]:
+    return _named(layout, "head") or _named(layout, "nose")
+
+
+def _path(layout: Layout, first: int, second: int) -> list[int]:
+    """The bones, as numbers of edges, between two joints."""
+    edge_of = {child: number for number, (child, _) in enumerate(layout.edges)}
+
+    def above(joint: int) -> list[int]:
+        found = []
+        while joint in edge_of:
+            found.append(edge_of[joint])
+            joint = layout.edges[edge_of[joint]][1]
+        return found
+
+    return sorted(set(above(first)) ^ set(above(second)))

@@ -1,0 +1,118 @@
+"""Raw files where they lie: on disk, or in a zip that is read as it is."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from zipfile import BadZipFile, ZipFile, ZipInfo
+
+LIMIT = 1 << 28  # bytes of one file: NTU's longest recording has a twentieth of it
+ENCRYPTED = 1  # of a zip member's flags
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A file on disk, or a member of a zip on disk; `size` in bytes and `stamp` tell whether it has changed since."""
+
+    path: Path
+    member: str = ""
+    size: int = 0
+    stamp: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.member).name if self.member else self.path.name
+
+    @property
+    def stem(self) -> str:
+        return PurePosixPath(self.name).stem
+
+    @property
+    def place(self) -> str:
+        """Where the file lies, for messages."""
+        return f"{self.path}:{self.member}" if self.member else str(self.path)
+
+    def read(self, limit: int = LIMIT) -> bytes:
+        """All its bytes; ValueError where there are more than `limit`, or a zip does not give them as it says."""
+        content = self._member(limit) if self.member else self._file(limit)
+        if len(content) > limit:
+            raise ValueError(f"more than {limit:,} bytes; no skeleton file is that large")
+        return content
+
+    def _file(self, limit: int) -> bytes:
+        with self.path.open("rb") as file:
+            return file.read(limit + 1)
+
+    def _member(self, limit: int) -> bytes:
+        try:
+            with _archive(self.path, self.path.stat().st_mtime_ns).open(self.member) as file:
+                return file.read(limit + 1)
+        except (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            raise ValueError(f"damaged in its zip ({error})") from error
+
+
+@lru_cache(4)
+def _archive(path: Path, stamp: int) -> ZipFile:
+    """The zip, opened once a process: its list of members may be long."""
+    return ZipFile(path)
+
+
+def find_raw(raw: Path, pattern: str, expected: str) -> list[RawFile]:
+    """The files whose name fits `pattern`: under a folder, in zips in it, or in the zip `raw`; sorted by stem.
+
+    Raises FileNotFoundError or ValueError, with what was there instead of `expected`, where there are none.
+    """
+    if not raw.exists():
+        raise FileNotFoundError(f"{raw}: no such folder; give the folder or zip that holds {expected}")
+    if not raw.is_dir() and raw.suffix.lower() != ".zip":
+        raise ValueError(f"{raw}: a file; give the folder or zip that holds {expected}")
+    there = list(_walk(raw))
+    found = [file for file in there if fnmatchcase(file.name.lower(), pattern.lower())]
+    if not found:
+        raise ValueError(f"{raw}: holds no {expected}; {_what_is_there(there)}")
+    return sorted(found, key=lambda file: (file.stem, file.place))
+
+
+def _walk(raw: Path) -> Iterator[RawFile]:
+    """Every file on disk and every member of a zip; hidden ones are other programs' notes."""
+    if raw.is_file():
+        yield from _members(raw)
+        return
+    for here, folders, files in os.walk(raw):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = Path(here, name)
+            if name.lower().endswith(".zip"):
+                yield from _members(path)
+            elif not name.startswith(".") and path.is_file():
+                found = path.stat()
+                yield RawFile(path, "", found.st_size, found.st_mtime)
+
+
+def _members(path: Path) -> Iterator[RawFile]:
+    stamp = path.stat()
+    try:
+        members = _archive(path, stamp.st_mtime_ns).infolist()
+    except (BadZipFile, OSError, NotImplementedError) as error:
+        raise ValueError(f"{path}: not a readable zip ({error}); get it anew, or move it away") from error
+    for info in members:
+        if not info.is_dir() and not _is_hidden(info):
+            if info.flag_bits & ENCRYPTED:
+                raise ValueError(f"{path}: needs a password; unpack it, and give the folder")
+            yield RawFile(path, info.filename, info.file_size, stamp.st_mtime)
+
+
+def _is_hidden(info: ZipInfo) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(info.filename).parts)
+
+
+def _what_is_there(there: list[RawFile]) -> str:
+    suffixes = Counter(PurePosixPath(file.name).suffix or "no suffix" for file in there)
+    listing = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(4))
+    return f"found {listing}" if listing else "it is empty"
