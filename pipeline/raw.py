@@ -6,7 +6,7 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -18,12 +18,16 @@ ENCRYPTED = 1  # of a zip member's flags
 
 @dataclass(frozen=True)
 class RawFile:
-    """A file on disk, or a member of a zip on disk; `size` in bytes and `stamp` tell whether it has changed since."""
+    """A file on disk, or a member of a zip on disk; `size` in bytes and `stamp` tell whether it has changed since.
+
+    `shown` is what it is called in a report, where its name alone does not tell it from the others.
+    """
 
     path: Path
     member: str = ""
     size: int = 0
     stamp: float = 0.0
+    shown: str = ""
 
     @property
     def name(self) -> str:
@@ -32,6 +36,10 @@ class RawFile:
     @property
     def stem(self) -> str:
         return PurePosixPath(self.name).stem
+
+    @property
+    def called(self) -> str:
+        return self.shown or self.name
 
     @property
     def place(self) -> str:
@@ -76,7 +84,15 @@ def find_raw(raw: Path, pattern: str, expected: str) -> list[RawFile]:
     found = [file for file in there if fnmatchcase(file.name.lower(), pattern.lower())]
     if not found:
         raise ValueError(f"{raw}: holds no {expected}; {_what_is_there(there)}")
-    return sorted(found, key=lambda file: (file.stem, file.place))
+    names = Counter(file.name for file in found)
+    told_apart = [replace(file, shown=_below(file, raw)) if names[file.name] > 1 else file for file in found]
+    return sorted(told_apart, key=lambda file: (file.stem, file.place))
+
+
+def _below(file: RawFile, raw: Path) -> str:
+    """Where a file lies under `raw`."""
+    path = "" if file.path == raw else str(file.path.relative_to(raw))
+    return ":".join(part for part in (path, file.member) if part)
 
 
 def _walk(raw: Path) -> Iterator[RawFile]:

@@ -126,14 +126,14 @@ def _read_one(file: RawFile, wanted: Wanted, findings: list[Finding]) -> RawClip
         clip = _in_float32(wanted.reader(file))
         _check(clip, wanted)
     except UNUSABLE as error:
-        findings.append(Finding(file.name, _said(error), "left out"))
+        findings.append(Finding(file.called, _said(error), "left out"))
         return None
     clip, mended = _mend(clip)
     if mended:
-        findings.append(Finding(file.name, mended, "last good value of the joint kept"))
+        findings.append(Finding(file.called, mended, "last good value of the joint kept"))
     if clip.joints.shape[1] == 1:
-        findings.append(Finding(file.name, "1 frame", "kept; it has no motion"))
-    findings += [Finding(file.name, note, "kept") for note in clip.notes]
+        findings.append(Finding(file.called, "1 frame", "kept; it has no motion"))
+    findings += [Finding(file.called, note, "kept") for note in clip.notes]
     return clip
 
 

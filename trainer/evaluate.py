@@ -62,10 +62,15 @@ def evaluate(folder: Path, data: Path | None, progress: Callable[[int, int], Non
 
 def notes(run: Run, skeletons: Skeletons) -> list[str]:
     """What a reader must know beside the number."""
-    found = [f"epoch: {run.selection}", _teacher_note(run, "rgb", "FAM"), _teacher_note(run, "text", "FRM")]
+    found = notes_of(run)
     if skeletons.digest != run.skeletons:
         found.append(f"data: not what was trained on ({run.skeletons}), but {skeletons.digest}")
     return found
+
+
+def notes_of(run: Run) -> list[str]:
+    """How its epoch was chosen, and what taught it."""
+    return [f"epoch: {run.selection}", _teacher_note(run, "rgb", "FAM"), _teacher_note(run, "text", "FRM")]
 
 
 def _teacher_note(run: Run, kind: str, head: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from ..cache.skeletons import Skeletons, Transfer, read_skeletons
 from ..cache.table import Ragged
 from .checkpoint import load_model
 from .device import find_device
-from .evaluate import notes
+from .evaluate import notes_of, write_scores
 from .metrics import Metrics, measure, per_class
 from .run import Run, read_run
 from .scoring import score
@@ -102,7 +101,8 @@ def evaluate_transfer(folder: Path, data: Path, progress: Callable[[int, int], N
     scores = score(model.to(device), packed, match.rows, body=body, config=run.config, progress=progress).numpy()
     result = _judge(match, scores, folder / f"transfer-{Path(match.skeletons.dataset).name}")
     result.folder.mkdir(exist_ok=True)
-    _write_scores(result, match, scores)
+    names = [match.skeletons.names[row] for row in match.rows]
+    write_scores(result.folder, scores, match.labels, names, run.selection)
     _write_summary(result)
     _write_classes(result)
     return result
@@ -131,9 +131,10 @@ def _choose(run: Run, folder: Path, skeletons: Skeletons) -> Transfer:
             f"{skeletons.dataset}: knows no transfer; utd-mhad and sysu do, as `mmcl prepare` makes them now"
         )
     fits = [transfer for transfer in skeletons.transfers if transfer.layout == run.layout]
-    if not fits:
-        known = ", ".join(f"{transfer.dataset} ({transfer.layout.name})" for transfer in skeletons.transfers)
-        trained = f"trained on {run.dataset} ({run.layout.name})"
+    if not fits or run.coordinates != skeletons.coordinates:
+        there = [(transfer.dataset, transfer.layout.name) for transfer in skeletons.transfers]
+        known = ", ".join(f"{dataset} ({layout} in {skeletons.coordinates})" for dataset, layout in there)
+        trained = f"trained on {run.dataset} ({run.layout.name} in {run.coordinates})"
         raise ValueError(f"{folder}: {trained}; {skeletons.dataset} tests runs of {known}, so train one of those")
     return next((transfer for transfer in fits if transfer.dataset == run.dataset), fits[0])
 
@@ -181,9 +182,8 @@ def _by_class(match: Match, scores: np.ndarray) -> list[TransferClass]:
 def _notes(match: Match) -> list[str]:
     """What a reader must know beside the number."""
     run, skeletons, transfer, competing = match.run, match.skeletons, match.transfer, len(match.mapped)
-    of_run = notes(replace(run, skeletons=skeletons.digest), skeletons)  # that it is other data is meant
     used = [f"{own} = {trained}" for own, trained in transfer.classes.items() if own not in match.lacking]
-    said = [MEANING, *of_run, f"classes: {'; '.join(used)}", f"classes chosen by: {transfer.source}"]
+    said = [MEANING, *notes_of(run), f"classes: {'; '.join(used)}", f"classes chosen by: {transfer.source}"]
     if match.lacking:
         said.append(f"left out, as the run has no such class: {', '.join(match.lacking)}")
     if run.dataset != transfer.dataset:
@@ -207,14 +207,6 @@ def _sum_text(parts: list[tuple[float, str]]) -> str:
     heaviest_first = sorted(parts, key=lambda part: -part[0])
     total = " + ".join(f"{weight:g} {joint}" for weight, joint in heaviest_first)
     return total.removeprefix("1 ").replace("+ -", "- ")
-
-
-def _write_scores(result: TransferResult, match: Match, scores: np.ndarray) -> None:
-    """names, scores and labels (the run's) of the tested clips; readable without pickle."""
-    content, selection = io.BytesIO(), np.array(match.run.selection)
-    names = np.array([match.skeletons.names[row] for row in match.rows])
-    np.savez(content, names=names, scores=scores, labels=match.labels, selection=selection)
-    write_bytes(result.folder / "scores.npz", content.getvalue())
 
 
 def _write_summary(result: TransferResult) -> None:
