@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .pipeline.commands import caches, models, show
+from .pipeline.data_commands import data as data_sets
 from .pipeline.prompts import PROMPTS
 from .pipeline.stop import Stopped
 
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.add_typer(caches, name="cache")
 app.add_typer(models, name="models")
+app.add_typer(data_sets, name="data")
 
 WRONG_USE, FAILURE = 2, 1
 
@@ -127,12 +129,25 @@ def extract_features(
     from .pipeline.stop import clean_stop
     from .pipeline.wanted import choose_prompts
 
+    if video_pattern and not videos:
+        raise ValueError("--video-pattern says where videos lie under --videos; give that folder too")
     if (prompt or prompts) and not llm:
         raise ValueError("--prompt and --prompts are questions to a language model; say which with --llm")
     asked, share = choose_prompts(prompt, prompts), find_shard(shard)
     console = new_console(quiet=share.local > 0)
     request = Request(
-        data, videos, person, rgb, llm, asked, batch, find_device(device, share), share, retry_failed, accept_versions
+        data,
+        videos,
+        person,
+        rgb,
+        llm,
+        asked,
+        batch,
+        find_device(device, share),
+        share,
+        retry_failed,
+        accept_versions,
+        video_pattern,
     )
     with clean_stop() as stop, bars(console) as bar:
         extraction = run_extract(request, bar, stop)

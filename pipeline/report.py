@@ -110,11 +110,16 @@ def data_table(skeletons: Skeletons) -> Table:
         table.add_row(f"{name}s", f"{len(known)} ({known.min()} to {known.max()})")
     table.add_row("frames", f"{frames.min()} to {frames.max()}, median {np.median(frames):.0f}")
     table.add_row("bodies", f"{skeletons.bodies.min()} to {skeletons.bodies.max()}")
-    table.add_row("joints", f"{len(skeletons.layout.joints)} ({skeletons.layout.name})")
+    units = "metres" if skeletons.coordinates == "metres" else "a 2D pose, shares of the picture"
+    table.add_row("joints", f"{len(skeletons.layout.joints)} ({skeletons.layout.name}), {units}")
+    if skeletons.image_points is not None:
+        table.add_row("in the video", "where each joint is; person boxes need no detector")
     for name, split in skeletons.splits.items():
         sizes = f"{(split.sides == TRAIN).sum():,} train, {(split.sides == TEST).sum():,} test"
         counted = f"; {len(split.classes)} classes" if split.classes else ""
         table.add_row(f"split {cell(name)}", f"{sizes}{counted}; absent bodies: {split.body_rule}")
+    for transfer in skeletons.transfers:
+        table.add_row("transfer", f"from {transfer.dataset}: {len(transfer.classes)} classes, chosen by {transfer.source}")
     return table
 
 

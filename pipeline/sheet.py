@@ -64,10 +64,10 @@ def draw_sheet(title: str, notes: Sequence[str], cards: Sequence[Card]) -> Image
     """The page: a title, a line a note, and the cards in rows."""
     across = min(COLUMNS, len(cards))
     width = across * (WIDTH + 2 * PADDING) + (across - 1) * GAP
-    lines = [_text(note, 15, SOFT, width, lines=2, ground=PAGE) for note in notes]
-    head = _stack([_text(title, 30, INK, width, bold=True, lines=2, ground=PAGE), *lines], TIGHT, PAGE)
+    lines = [text_block(note, 15, SOFT, width, lines=2, ground=PAGE) for note in notes]
+    head = stack([text_block(title, 30, INK, width, bold=True, lines=2, ground=PAGE), *lines], TIGHT, PAGE)
     rows = [_row(cards[start : start + across]) for start in range(0, len(cards), across)]
-    page = _stack([head, *rows], GAP, PAGE)
+    page = stack([head, *rows], GAP, PAGE)
     framed = Image.new("RGB", (page.width + 2 * MARGIN, page.height + 2 * MARGIN), PAGE)
     framed.paste(page, (MARGIN, MARGIN))
     return framed
@@ -78,7 +78,7 @@ def _row(cards: Sequence[Card]) -> Image.Image:
     drawn = [[_head(card), *map(_panel, card.panels)] for card in cards]
     heights = [max(part.height for part in parts) for parts in zip(*drawn, strict=True)]
     columns = [
-        _stack([_high(part, height) for part, height in zip(parts, heights, strict=True)], GAP) for parts in drawn
+        stack([_high(part, height) for part, height in zip(parts, heights, strict=True)], GAP) for parts in drawn
     ]
     wide, height = WIDTH + 2 * PADDING, columns[0].height + 2 * PADDING
     row = Image.new("RGB", (len(cards) * (wide + GAP) - GAP, height), PAGE)
@@ -92,17 +92,17 @@ def _row(cards: Sequence[Card]) -> Image.Image:
 
 def _high(image: Image.Image, height: int) -> Image.Image:
     """The image with empty space below."""
-    return _stack([image, Image.new("RGB", (WIDTH, height - image.height), CARD)], 0)
+    return stack([image, Image.new("RGB", (WIDTH, height - image.height), CARD)], 0)
 
 
 def _head(card: Card) -> Image.Image:
-    return _stack([_text(card.name, 20, INK, bold=True, lines=2), _text(card.label, 16, SOFT)], 2)
+    return stack([text_block(card.name, 20, INK, bold=True, lines=2), text_block(card.label, 16, SOFT)], 2)
 
 
 def _panel(panel: Panel) -> Image.Image:
     shown = _failure(panel.failure) if panel.failure else _pictures(panel.pictures)
     answers = [part for answer in panel.answers for part in (_rule(), _answer(answer))]
-    return _stack([_stack([shown, _text(panel.caption, 13, SOFT)], TIGHT), *answers], LOOSE)
+    return stack([stack([shown, text_block(panel.caption, 13, SOFT)], TIGHT), *answers], LOOSE)
 
 
 def _pictures(pictures: np.ndarray) -> Image.Image:
@@ -123,7 +123,7 @@ def _across(count: int) -> int:
 
 
 def _failure(reason: str) -> Image.Image:
-    text = _text(reason, 16, RED, WIDTH - 2 * PADDING, lines=6, ground=PINK)
+    text = text_block(reason, 16, RED, WIDTH - 2 * PADDING, lines=6, ground=PINK)
     image = Image.new("RGB", (WIDTH, text.height + 4 * PADDING), CARD)
     ImageDraw.Draw(image).rounded_rectangle((0, 0, WIDTH - 1, image.height - 1), 6, PINK)
     image.paste(text, (PADDING, 2 * PADDING))
@@ -131,12 +131,12 @@ def _failure(reason: str) -> Image.Image:
 
 
 def _answer(answer: Answer) -> Image.Image:
-    asked = _text(f"{answer.model} · {answer.prompt}", 14, INK, bold=True, lines=2)
-    head = [asked, _text(answer.question, 14, SOFT, lines=3)]
+    asked = text_block(f"{answer.model} · {answer.prompt}", 14, INK, bold=True, lines=2)
+    head = [asked, text_block(answer.question, 14, SOFT, lines=3)]
     if answer.failure:
-        return _stack([*head, _text(answer.failure, 15, RED, lines=4)], TIGHT)
-    said = _text(f"“{answer.text}”", 18, INK, lines=5) if answer.text else _text("(no words)", 18, SOFT)
-    return _stack([*head, said, *_bars(answer)], TIGHT)
+        return stack([*head, text_block(answer.failure, 15, RED, lines=4)], TIGHT)
+    said = text_block(f"“{answer.text}”", 18, INK, lines=5) if answer.text else text_block("(no words)", 18, SOFT)
+    return stack([*head, said, *_bars(answer)], TIGHT)
 
 
 def _bars(answer: Answer) -> list[Image.Image]:
@@ -148,9 +148,9 @@ def _bars(answer: Answer) -> list[Image.Image]:
 def _bar(word: str, share: float, ink: Colour, colour: Colour) -> Image.Image:
     """A word, a bar, and the share as a number."""
     image = Image.new("RGB", (WIDTH, 22), CARD)
-    image.paste(_text(word, 14, ink, WORD - 8), (0, 2))
+    image.paste(text_block(word, 14, ink, WORD - 8), (0, 2))
     number = f"{share:.1%}" if math.isfinite(share) else "-"
-    draw, font = ImageDraw.Draw(image), _font(14)
+    draw, font = ImageDraw.Draw(image), font_of(14)
     draw.text((WIDTH - font.getlength(number), 2), number, ink, font)
     left, right = WORD, WIDTH - SHARE
     draw.rounded_rectangle((left, 6, right, 15), 4, TRACK)
@@ -163,7 +163,7 @@ def _rule() -> Image.Image:
     return Image.new("RGB", (WIDTH, 1), LINE)
 
 
-def _stack(images: Sequence[Image.Image], gap: int, ground: Colour = CARD) -> Image.Image:
+def stack(images: Sequence[Image.Image], gap: int, ground: Colour = CARD) -> Image.Image:
     """Images one below the other."""
     height = sum(image.height for image in images) + gap * (len(images) - 1)
     stacked, top = Image.new("RGB", (max(image.width for image in images), height), ground), 0
@@ -173,7 +173,7 @@ def _stack(images: Sequence[Image.Image], gap: int, ground: Colour = CARD) -> Im
     return stacked
 
 
-def _text(
+def text_block(
     text: str,
     size: int,
     colour: Colour,
@@ -184,7 +184,7 @@ def _text(
     ground: Colour = CARD,
 ) -> Image.Image:
     """Some lines of text, cut with an ellipsis where there are more; a stranger's text may hold anything."""
-    font, height = _font(size, bold=bold), round(size * 1.35)
+    font, height = font_of(size, bold=bold), round(size * 1.35)
     wrapped = wrap(" ".join(printable(text).split()), font, width, lines)
     image = Image.new("RGB", (width, height * len(wrapped)), ground)
     draw = ImageDraw.Draw(image)
@@ -217,7 +217,7 @@ def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> int:
 
 
 @cache
-def _font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+def font_of(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which matplotlib brings along: Latin, Greek, Cyrillic and more; an empty box for what it lacks."""
     import matplotlib
 

@@ -95,15 +95,20 @@ def _seen(rows: Rows) -> str:
 
 def _known(names: Sequence[str], skeletons: Skeletons) -> list[str]:
     """The names, each once; ValueError for one that is none, with the nearest, and for too many."""
-    known = set(skeletons.names)
     for name in names:
-        if name not in known:
-            near = get_close_matches(name, skeletons.names, n=3)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise ValueError(f"{name!r}: {skeletons.dataset} has no clip of this name{hint}")
+        row_named(name, skeletons)
     if len(chosen := list(dict.fromkeys(names))) > MOST:
         raise ValueError(f"{len(chosen)} clips on one sheet: at most {MOST} are wanted; draw several sheets")
     return chosen
+
+
+def row_named(name: str, skeletons: Skeletons) -> int:
+    """The row of the clip of this name; ValueError with the nearest names where there is none."""
+    if name in skeletons.names:
+        return skeletons.names.index(name)
+    near = get_close_matches(name, skeletons.names, n=3)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise ValueError(f"{name!r}: {skeletons.dataset} has no clip of this name{hint}")
 
 
 def read_cards(names: Sequence[str], skeletons: Skeletons, chosen: Chosen) -> list[Card]:
@@ -119,21 +124,21 @@ def _panel(name: str, images: Rows, texts: Sequence[Rows]) -> Panel:
     settings = images.recipe.settings
     caption = f"{settings['layout']}, person: {settings['person']}, cache {images.recipe.key}"
     answers = tuple(_answer(name, rows) for rows in texts)
-    failure = _failure(name, images)
+    failure = failure_of(name, images)
     try:
-        pictures = NOTHING if failure else _pictures(name, images)
+        pictures = NOTHING if failure else pictures_of(name, images)
     except ValueError as error:
         pictures, failure = NOTHING, str(error)
     return Panel(pictures, caption, tuple(one for one in answers if not failure or one.failure != failure), failure)
 
 
-def _pictures(name: str, images: Rows) -> np.ndarray:
+def pictures_of(name: str, images: Rows) -> np.ndarray:
     row = images.row_of[name]
     image = from_jpegs(np.asarray(images.columns["jpeg"][row]), images.array("jpeg_ends")[row])
     return image if image.ndim == 4 else image[None]
 
 
-def _failure(name: str, rows: Rows) -> str:
+def failure_of(name: str, rows: Rows) -> str:
     """Why a cache has nothing of a clip; empty where it has."""
     if name not in rows.row_of:
         return "missing: not in this cache"
@@ -143,7 +148,7 @@ def _failure(name: str, rows: Rows) -> str:
 def _answer(name: str, rows: Rows) -> Answer:
     settings = rows.recipe.settings
     asked = rows.recipe.model, rows.recipe.prompt, str(settings.get("prompt_text", ""))
-    if failure := _failure(name, rows):
+    if failure := failure_of(name, rows):
         return Answer(*asked, failure=failure)
     row, words = rows.row_of[name], [str(word) for word in settings.get("candidates", ())]
     text = decoded(rows.array("answer_text")[row : row + 1])[0].strip() if "answer_text" in rows.columns else ""

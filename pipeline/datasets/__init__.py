@@ -7,15 +7,22 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ..prepare import RawDataset
+from .ctrgcn import CtrGcn
 from .folder import Folder
+from .ntu import Ntu60, Ntu120
 from .nw_ucla import NwUcla
+from .pyskl import Pyskl
 from .sysu import Sysu
 from .utd_mhad import UtdMhad
 
 DATASETS: dict[str, Callable[..., RawDataset]] = {
+    "ntu60": Ntu60,
+    "ntu120": Ntu120,
     "nw-ucla": NwUcla,
     "utd-mhad": UtdMhad,
     "sysu": Sysu,
+    "pyskl": Pyskl,
+    "ctrgcn": CtrGcn,
     "folder": Folder,
 }
 FORMATS = ("pyskl", "ctrgcn", "folder")  # of any data set: it is called as the folder that it is prepared into
@@ -27,7 +34,7 @@ def open_dataset(name: str, raw: Path, **options: object) -> RawDataset:
     `options` (layout, split_by, test, seed) are a folder's own; None is what was not said.
     """
     if name not in DATASETS:
-        near = get_close_matches(name, DATASETS, 1)
+        near = get_close_matches(name, DATASETS, 1, cutoff=0.4)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ValueError(f"no data set {name!r}: {hint}known are {', '.join(DATASETS)}")
     said = {option: value for option, value in options.items() if value is not None}

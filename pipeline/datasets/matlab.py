@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from scipy.io import loadmat
 
 from ..raw import RawFile
 
@@ -26,6 +25,8 @@ def read_joints(file: RawFile, variable: str) -> np.ndarray:
 
 
 def _read_mat(content: bytes, variable: str) -> dict[str, np.ndarray]:
+    from scipy.io import loadmat  # a fifth of a second that only these data sets need
+
     try:
         return loadmat(io.BytesIO(content), variable_names=[variable])
     except (

@@ -178,13 +178,14 @@ def _remarks(release: Release, here: set[str], left_out: dict[str, str]) -> Iter
     if len(there) < WHOLE * release.samples:
         yield f"a subset: {len(there):,} of {release.name}'s {release.samples:,} samples; {empty} have {NO_BODY}"
     else:
-        yield _beside_published(release, len(there), empty)
+        yield _beside_published(release, release.samples - len(there), empty, len(unusable) - empty)
     absent = sorted(grid(there) - there)
     if 0 < len(absent) <= FEW:
         yield f"absent of the sessions that are here: {', '.join(absent)}"
 
 
-def _beside_published(release: Release, there: int, empty: int) -> str:
-    absent, published = release.samples - there, release.without_skeleton
-    verdict = "as published" if absent + empty == published else f"published are {published} missing or incomplete ones"
-    return f"{release.name}: {absent} samples absent, {empty} with {NO_BODY}: {absent + empty} in all, {verdict}"
+def _beside_published(release: Release, absent: int, empty: int, damaged: int) -> str:
+    published, without = release.without_skeleton, absent + empty
+    verdict = "as published" if without == published else f"published are {published} missing or incomplete ones"
+    found = f"{absent} samples absent, {empty} with {NO_BODY}: {without} in all, {verdict}"
+    return f"{release.name}: {found}{f'; {damaged} more could not be used' if damaged else ''}"

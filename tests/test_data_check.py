@@ -1,0 +1,515 @@
+"""`mmcl data check`: each planted fault is found and nothing else is, clean data is clean, and no file crashes it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from mmcl.cache.mapped import Ragged
+from mmcl.cache.merge import merge
+from mmcl.cache.recipe import Recipe
+from mmcl.cache.skeletons import OUT, TEST, TRAIN, Layout, Skeletons, Split, read_skeletons, write_skeletons
+from mmcl.cache.store import create_cache, write_part
+from mmcl.pipeline.checks.check import check
+from mmcl.pipeline.checks.finding import MEANINGS
+from mmcl.pipeline.data_commands import data as commands
+from mmcl.pipeline.datasets import open_dataset
+from mmcl.pipeline.layouts import COCO_17, KINECT_V1, KINECT_V1_UTD
+from mmcl.pipeline.prepare import prepare
+
+REAL = Path(os.environ.get("MMCL_REAL_DATA", "absent"))
+real_data = pytest.mark.skipif(not REAL.is_dir(), reason="MMCL_REAL_DATA names no folder with nw_ucla and utd_mhad")
+Clips = list[np.ndarray]
+SPINE = 1
+
+
+def of(skeletons: Skeletons) -> Clips:
+    return [np.array(skeletons.joints[row]) for row in range(len(skeletons.names))]
+
+
+def row(skeletons: Skeletons, name: str) -> int:
+    return skeletons.names.index(name)
+
+
+def take(skeletons: Skeletons, rows: Sequence[int]) -> Skeletons:
+    """Some clips of a data set, numbered where one is taken several times."""
+    names, again = [skeletons.names[one] for one in rows], Counter[str]()
+    for number, name in enumerate(names):
+        names[number] += f" take {again[name]}" * bool(again[name])
+        again[name] += 1
+    return replace(
+        skeletons,
+        names=tuple(names),
+        labels=skeletons.labels[rows],
+        bodies=skeletons.bodies[rows],
+        joints=Ragged.of([np.array(skeletons.joints[one]) for one in rows]),
+        splits={name: replace(split, sides=split.sides[rows]) for name, split in skeletons.splits.items()},
+        columns={name: column[rows] for name, column in skeletons.columns.items()},
+    )
+
+
+def in_clip(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Skeletons], Skeletons]:
+    """A fault in the joints of one clip."""
+
+    def spoil(skeletons: Skeletons) -> Skeletons:
+        clips = of(skeletons)
+        clips[row(skeletons, name)] = change(clips[row(skeletons, name)])
+        return replace(skeletons, joints=Ragged.of(clips))
+
+    return spoil
+
+
+def in_all(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Skeletons], Skeletons]:
+    """A fault in all joints."""
+    return lambda skeletons: replace(skeletons, joints=Ragged.of([change(clip) for clip in of(skeletons)]))
+
+
+def same_joints(source: str, target: str) -> Callable[[Skeletons], Skeletons]:
+    return lambda skeletons: in_clip(target, lambda _: np.array(skeletons.joints[row(skeletons, source)]))(skeletons)
+
+
+def on_side(split: str, side: int, *names: str) -> Callable[[Skeletons], Skeletons]:
+    def spoil(skeletons: Skeletons) -> Skeletons:
+        splits = dict(skeletons.splits)
+        for one in splits if split == "all" else (split,):
+            sides = np.array(splits[one].sides)
+            sides[[row(skeletons, name) for name in names]] = side
+            splits[one] = Split(sides)
+        return replace(skeletons, splits=splits)
+
+    return spoil
+
+
+def set_value(value: float) -> Callable[[np.ndarray], np.ndarray]:
+    def change(clip: np.ndarray) -> np.ndarray:
+        clip[3, 5, 1] = value
+        return clip
+
+    return change
+
+
+def many_waves(skeletons: Skeletons) -> Skeletons:
+    """Eleven times the clips of one class, each a little different."""
+    rng = np.random.default_rng(0)
+    waves = [number for number, name in enumerate(skeletons.names) if name.startswith("wave")]
+    found = take(skeletons, [*range(len(skeletons.names)), *(waves * 10)])
+    return replace(
+        found, joints=Ragged.of([clip + rng.normal(0, 1e-4, clip.shape).astype(np.float32) for clip in of(found)])
+    )
+
+
+def second_body(skeletons: Skeletons) -> Skeletons:
+    clips, bodies = of(skeletons), np.array(skeletons.bodies)
+    clips[2], bodies[2] = np.concatenate([clips[2], np.zeros_like(clips[2])]), 2
+    return replace(skeletons, joints=Ragged.of(clips), bodies=bodies)
+
+
+def emptied(share: float) -> Callable[[np.ndarray], np.ndarray]:
+    """The last frames without anybody."""
+
+    def change(clip: np.ndarray) -> np.ndarray:
+        clip[round(len(clip) * (1 - share)) :] = 0
+        return clip
+
+    return change
+
+
+def come_and_stay(clip: np.ndarray) -> np.ndarray:
+    """Nobody, then somebody who never moves."""
+    return np.concatenate([np.zeros((9, 20, 3), np.float32), np.tile(clip[:1], (30, 1, 1))])
+
+
+def longer(clip: np.ndarray) -> np.ndarray:
+    noise = np.random.default_rng(0).normal(0, 1e-3, (15 * len(clip), *clip.shape[1:]))
+    return np.tile(clip, (15, 1, 1)) + noise.astype(np.float32)
+
+
+def breathing(clip: np.ndarray) -> np.ndarray:
+    """A person who grows and shrinks."""
+    middle = clip[:, [SPINE]]
+    return middle + (clip - middle) * np.linspace(0.4, 1.6, len(clip), dtype=np.float32)[:, None, None]
+
+
+def larger(times: float) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda clip: clip[:, [SPINE]] + (clip - clip[:, [SPINE]]) * np.float32(times)
+
+
+def long_left_arm(clip: np.ndarray) -> np.ndarray:
+    clip[:, 5:8] = clip[:, [4]] + (clip[:, 5:8] - clip[:, [4]]) * 2.7
+    return clip
+
+
+def limbs_swapped(clip: np.ndarray) -> np.ndarray:
+    """Arms where the layout has legs."""
+    return clip[:, [0, 1, 2, 3, *range(12, 20), *range(4, 12)]]
+
+
+def upside(clip: np.ndarray) -> np.ndarray:
+    return clip * np.array([1, -1, -1], np.float32)
+
+
+SHUFFLED = np.random.default_rng(3).permutation(20)
+FROM_UTD = [KINECT_V1.joints.index(joint) for joint in KINECT_V1_UTD.joints]
+BOTH = ("wave_s01_t1", "wave_s04_t1")
+FAULTS: dict[str, tuple[Callable[[Skeletons], Skeletons], str, str, tuple[str, ...] | None]] = {
+    "absent": (lambda s: replace(s, classes=(*s.classes, "jump")), "absent classes", "warning", ()),
+    "small": (
+        lambda s: take(s, [n for n, name in enumerate(s.names) if name not in ("wave_s03_t1", "wave_s04_t1")]),
+        *("small classes", "warning", ("wave_s01_t1", "wave_s02_t1")),
+    ),
+    "uneven": (many_waves, "uneven classes", "warning", ()),
+    "no tests": (
+        lambda s: replace(s, splits={**s.splits, "given": Split(np.full(len(s.names), TRAIN, np.int8))}),
+        *("empty sides", "error", ()),
+    ),
+    "never tested": (on_side("given", OUT, "kick_s02_t1"), "classes never tested", "warning", None),
+    "never trained": (
+        on_side("given", OUT, *(f"kick_s0{n}_t1" for n in (1, 3, 4))),
+        *("classes never trained", "error", ("kick_s02_t1",)),
+    ),
+    "unused": (on_side("all", OUT, "kick_s01_t1"), "unused clips", "note", ("kick_s01_t1",)),
+    "shared by subject": (on_side("xsub", TEST, "kick_s01_t1"), "shared people", "error", None),
+    "shared else": (on_side("given", TEST, "kick_s01_t1"), "shared people", "note", ()),
+    "case": (
+        lambda s: replace(s, names=("WAVE_s1_t1", "wave_s01_t1", *(name + "x" for name in s.names[2:]))),
+        *("alike names", "warning", ("WAVE_s1_t1", "wave_s01_t1")),
+    ),
+    "NaN": (in_clip("kick_s01_t1", set_value(np.nan)), "not finite", "error", ("kick_s01_t1",)),
+    "infinite": (in_clip("kick_s01_t1", set_value(-np.inf)), "not finite", "error", ("kick_s01_t1",)),
+    "nobody": (in_clip("kick_s01_t1", np.zeros_like), "nobody", "error", ("kick_s01_t1",)),
+    "zero body": (second_body, "zero bodies", "warning", None),
+    "still": (in_clip("kick_s01_t1", lambda c: np.tile(c[:1], (30, 1, 1))), "motionless", "warning", ("kick_s01_t1",)),
+    "still once there": (in_clip("kick_s01_t1", come_and_stay), "motionless", "warning", ("kick_s01_t1",)),
+    "two of nobody": (
+        lambda s: in_clip("kick_s01_t1", lambda _: np.zeros((30, 20, 3), np.float32))(
+            in_clip("kick_s02_t1", lambda _: np.zeros((30, 20, 3), np.float32))(s)
+        ),
+        *("nobody", "error", ("kick_s01_t1", "kick_s02_t1")),
+    ),
+    "gaps": (in_clip("kick_s01_t1", emptied(0.6)), "gaps", "warning", ("kick_s01_t1",)),
+    "one frame": (in_clip("kick_s01_t1", lambda clip: clip[:1]), "one frame", "warning", ("kick_s01_t1",)),
+    "short": (in_clip("kick_s01_t1", lambda clip: clip[:3]), "short clips", "note", ("kick_s01_t1",)),
+    "long": (in_clip("kick_s01_t1", longer), "long clips", "note", ("kick_s01_t1",)),
+    "leak": (same_joints(*BOTH), "leaks", "error", BOTH),
+    "two labels": (same_joints("wave_s01_t1", "kick_s01_t1"), "two labels", "error", ("kick_s01_t1", "wave_s01_t1")),
+    "twice": (same_joints("wave_s01_t1", "wave_s03_t1"), "twice", "warning", ("wave_s01_t1", "wave_s03_t1")),
+    "shuffled": (in_all(lambda clip: clip[:, SHUFFLED]), "joint order", "error", ()),
+    "other Kinect": (in_all(lambda clip: clip[:, FROM_UTD]), "joint order", "error", ()),
+    "breathing": (in_clip("kick_s01_t1", breathing), "unsteady bones", "warning", ("kick_s01_t1",)),
+    "limbs": (in_clip("wave_s01_t1", limbs_swapped), "odd proportions", "warning", ("wave_s01_t1",)),
+    "long arm": (in_clip("kick_s01_t1", long_left_arm), "lopsided", "warning", ("kick_s01_t1",)),
+    "upside down": (in_clip("wave_s01_t1", upside), "upside down", "warning", ("wave_s01_t1",)),
+    "all upside down": (in_all(upside), "turned axes", "error", ()),
+    "z up": (in_all(lambda clip: clip[..., [0, 2, 1]]), "turned axes", "error", ()),
+    "millimetres": (in_all(lambda clip: clip * 1000), "units", "error", ()),
+    "too small": (in_all(lambda clip: clip / 8), "units", "error", ()),
+    "giant": (in_clip("kick_s01_t1", larger(2.2)), "heights", "warning", ("kick_s01_t1",)),
+}
+# what was looked at by hand: the advice is worth its words
+ADVICE = {
+    "other Kinect": "say --layout kinect-v1-utd, which fits",
+    "all upside down": "turn the signs of y and z in your files",
+    "z up": "make x, z, -y of x, y, z in your files",
+    "millimetres": "multiply all by 0.001",
+    "too small": "multiply all by ",
+}
+
+
+def found_in(folder: Path) -> list[tuple[str, str, tuple[str, ...]]]:
+    return [(one.check, one.level, tuple(sorted(one.clips))) for one in check(folder).findings]
+
+
+def spoilt(data: Path, fault: Callable[[Skeletons], Skeletons]) -> Path:
+    """The data set of `data` with a fault in it."""
+    clean = read_skeletons(data / "skeletons.h5")
+    write_skeletons(data / "skeletons.h5", fault(replace(clean, joints=Ragged.of(of(clean)))))
+    return data
+
+
+def test_clean_data_has_no_findings(data: Path):
+    assert found_in(data) == []
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found_and_nothing_else(data: Path, fault: str):
+    change, name, level, clips = FAULTS[fault]
+    found = found_in(spoilt(data, change))
+    assert [one[:2] for one in found] == [(name, level)]
+    assert clips is None or found[0][2] == clips
+
+
+@pytest.mark.parametrize("fault", ADVICE)
+def test_where_more_is_known_the_advice_says_it(data: Path, fault: str):
+    finding = check(spoilt(data, FAULTS[fault][0])).findings[0]
+    assert finding.mend.startswith(ADVICE[fault])
+
+
+def test_the_factor_of_an_unknown_unit_makes_people_of_people(data: Path):
+    finding = check(spoilt(data, FAULTS["too small"][0])).findings[0]
+    factor = float(finding.mend.split(" by ")[1].split(",")[0])
+    assert 6 < factor < 10
+
+
+def test_a_clip_that_no_longer_fits_its_checksum_is_named(data: Path):
+    path = data / "skeletons.h5"
+    joints = np.asarray(read_skeletons(path).joints[3])
+    content = path.read_bytes()
+    place = content.index(joints.tobytes())
+    path.write_bytes(content[:place] + b"\x01" + content[place + 1 :])
+    name = read_skeletons(path).names[3]
+    assert found_in(data) == [("damaged", "error", (name,))]
+
+
+def test_frames_without_a_body_at_the_ends_of_a_clip_are_no_fault(data: Path):
+    """A second person who comes later, and leaves again, is usual."""
+
+    def visited(skeletons: Skeletons) -> Skeletons:
+        clips, bodies = of(skeletons), np.array(skeletons.bodies)
+        guest = clips[7][np.arange(len(clips[2])) % len(clips[7])]
+        guest[:6] = guest[-9:] = 0
+        clips[2], bodies[2] = np.concatenate([clips[2], guest]), 2
+        return replace(skeletons, joints=Ragged.of(clips), bodies=bodies)
+
+    assert found_in(spoilt(data, visited)) == []
+
+
+def test_a_clip_longer_than_a_block_and_clips_over_its_borders_are_measured(data: Path, monkeypatch):
+    monkeypatch.setattr("mmcl.pipeline.checks.measures.BLOCK_ROWS", 50)
+    assert found_in(data) == []
+    assert found_in(spoilt(data, FAULTS["still"][0])) == [("motionless", "warning", ("kick_s01_t1",))]
+
+
+def picture(clip: np.ndarray) -> np.ndarray:
+    """Kinect joints as COCO's in a picture, -1 to 1 and y down, with a score."""
+    names = ["head"] * 5 + [f"{side} {joint}" for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+                            for side in ("left", "right")]  # fmt: skip
+    points = clip[:, [KINECT_V1.joints.index(name) for name in names]]
+    shares = points[..., :2] / points[..., 2:] * (1, -1)
+    return np.concatenate([shares, np.full((*shares.shape[:2], 1), 0.9)], -1).astype(np.float32)
+
+
+def flat(skeletons: Skeletons, change: Callable[[np.ndarray], np.ndarray] = lambda clip: clip) -> Skeletons:
+    clips = [change(picture(clip)) for clip in of(skeletons)]
+    return replace(skeletons, joints=Ragged.of(clips), layout=COCO_17, coordinates="image")
+
+
+def test_2d_poses_are_asked_only_what_can_be_asked_of_them(data: Path):
+    assert found_in(spoilt(data, flat)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda clip: clip * np.array([1, -1, 1], np.float32), "turned axes"),
+        (lambda clip: (clip + 1) * np.array([960, 540, 1], np.float32), "units"),
+    ],
+)
+def test_2d_poses_upside_down_or_in_pixels_are_found(data: Path, change: Callable, name: str):
+    assert found_in(spoilt(data, lambda skeletons: flat(skeletons, change))) == [(name, "error", ())]
+
+
+def test_a_layout_of_other_names_is_not_measured_by_them(tmp_path: Path):
+    """No head, no hips, no feet, no pairs."""
+    rng = np.random.default_rng(0)
+    clips = [rng.normal(0, 0.01, (9, 3, 3)).astype(np.float32) + np.arange(9).reshape(3, 3) for _ in range(8)]
+    sides = np.array([TRAIN, TEST] * 4, np.int8)
+    labels = np.array([0] * 8)
+    layout = Layout("snake", ("front", "middle", "end"), ((1, 0), (2, 1)), 1)
+    snakes = Skeletons(
+        *("snakes", ("crawl",), layout, tuple("abcdefgh"), labels, np.ones(8, int)),
+        *(Ragged.of([clip.astype(np.float32) for clip in clips]), {"given": Split(sides)}),
+    )
+    write_skeletons(tmp_path / "skeletons.h5", snakes)
+    assert found_in(tmp_path) == []
+
+
+# -- feature caches
+
+
+def features(data: Path, rows: Callable[[np.ndarray], object] = lambda values: None, **options) -> Path:
+    """A cache of RGB features in one part: of the first `count` clips, of `dataset`, with the clips that `failed`."""
+    names = list(options.get("names", read_skeletons(data / "skeletons.h5").names))[: options.get("count")]
+    folder = create_cache(data, Recipe("rgb", options.get("dataset", "acted"), {"model": "owner/rgb"}))
+    values = np.random.default_rng(0).normal(size=(len(names), 16)).astype(np.float32)
+    rows(values)
+    failures = ["timeout" if number in options.get("failed", ()) else "" for number in range(len(names))]
+    write_part(folder, 0, names, failures, {"feature": values})
+    if options.get("finish", True):
+        merge(folder)
+    return folder
+
+
+def test_a_whole_cache_is_no_finding(data: Path):
+    features(data)
+    assert found_in(data) == []
+
+
+def test_what_is_missing_failed_or_strange_in_a_cache_is_named(data: Path):
+    names = read_skeletons(data / "skeletons.h5").names
+    features(data, names=[*names[:20], "stranger"], failed=(3, 4))
+    assert found_in(data) == [
+        ("missing features", "warning", tuple(sorted(names[20:]))),
+        ("failed features", "warning", tuple(sorted(names[3:5]))),
+        ("other clips", "note", ("stranger",)),
+    ]
+
+
+def test_numbers_of_failed_clips_are_not_looked_at(data: Path):
+    def blank(values: np.ndarray) -> None:
+        values[3] = np.nan
+
+    features(data, blank, failed=(3,))
+    assert [one[0] for one in found_in(data)] == ["failed features"]
+
+
+def test_a_cache_in_parts_is_named(data: Path):
+    features(data, finish=False)
+    assert found_in(data) == [("unfinished caches", "warning", ())]
+
+
+def test_features_that_are_nan_or_all_the_same_are_found(data: Path):
+    def nan(values: np.ndarray) -> None:
+        values[5, 3] = np.nan
+
+    def constant(values: np.ndarray) -> None:
+        values[:] = values[0]
+
+    folder = features(data, nan)
+    assert found_in(data) == [("features not finite", "error", (read_skeletons(data / "skeletons.h5").names[5],))]
+    shutil.rmtree(folder)
+    features(data, constant)
+    assert found_in(data) == [("constant features", "error", ())]
+
+
+def test_damage_in_a_cache_is_found(data: Path):
+    path = features(data) / "cache.h5"
+    value = np.random.default_rng(0).normal(size=(24, 16)).astype(np.float32)[7].tobytes()
+    content = path.read_bytes()
+    path.write_bytes(content.replace(value, b"\x01" + value[1:]))
+    assert [one[:2] for one in found_in(data)] == [("damaged features", "error")]
+
+
+def test_a_cache_of_another_data_set_or_of_no_kind_is_found(data: Path):
+    features(data, dataset="others")
+    (create_cache(data, Recipe("text", "acted", {"model": "x"})) / "recipe.json").write_text("{")
+    found = found_in(data)
+    assert [one[:2] for one in found] == [("other data set", "error"), ("unreadable caches", "error")]
+
+
+# -- the command
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(commands, ["check", *map(str, arguments)])
+
+
+def test_the_exit_code_tells_errors_and_with_strict_warnings(data: Path):
+    assert run(data).exit_code == 0
+    spoilt(data, FAULTS["one frame"][0])
+    assert run(data).exit_code == 0
+    assert run(data, "--strict").exit_code == 1
+    spoilt(data, in_clip("wave_s01_t1", set_value(np.nan)))
+    assert run(data).exit_code == 1
+
+
+def test_a_note_is_no_failure_even_with_strict(data: Path):
+    assert run(spoilt(data, FAULTS["unused"][0]), "--strict").exit_code == 0
+
+
+def test_the_table_says_what_where_and_how_to_mend_it(data: Path):
+    finding = check(spoilt(data, FAULTS["leak"][0])).findings[0]
+    assert finding.what == "2 clips train and test split xsub under two names: 1 of its 12 tests"
+    said = run(data).output
+    lines = [line.split("│")[1:-1] for line in said.splitlines() if line.startswith("│")]
+    level, what, means, mend = (" ".join(" ".join(cells).split()) for cells in zip(*lines, strict=True))
+    assert (level, what) == ("error", f"{finding.what} wave_s01_t1, wave_s04_t1")
+    assert (means, mend) == MEANINGS["leaks"]
+    assert "acted, 24 clips: 1 error; every clip is in " in said
+
+
+def test_every_clip_of_a_finding_is_in_a_file_and_an_old_file_is_replaced(data: Path):
+    run(spoilt(data, FAULTS["limbs"][0]))
+    lines = list(csv.DictReader((data / "check.csv").read_text().splitlines()))
+    assert [(line["level"], line["check"], line["clip"]) for line in lines] == [
+        ("warning", "odd proportions", "wave_s01_t1")
+    ]
+    spoilt(data, FAULTS["limbs"][0])  # swapped back
+    run(data)
+    assert (data / "check.csv").read_text().split() == ["level,check,found,clip"]
+
+
+def test_a_folder_that_cannot_be_written_is_checked_all_the_same(data: Path, monkeypatch):
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "check.csv")
+
+    monkeypatch.setattr("mmcl.pipeline.checks.check.write_csv", refused)
+    result = run(spoilt(data, FAULTS["NaN"][0]))
+    assert result.exit_code == 1
+    assert "1 error; not listed by clip: " in " ".join(result.output.split())
+
+
+def test_names_of_strangers_do_not_steer_the_terminal(data: Path):
+    def renamed(skeletons: Skeletons) -> Skeletons:
+        evil = "\x1b[31m[red]kick"
+        classes = tuple("\x1b[2J[bold]" + name for name in skeletons.classes)
+        skeletons = FAULTS["NaN"][0](skeletons)
+        names = tuple(evil if name == "kick_s01_t1" else name for name in skeletons.names)
+        return replace(skeletons, names=names, classes=(*classes, "\x1b[5mnone"), dataset="\x1b[2J")
+
+    said = run(spoilt(data, renamed)).output
+    assert "\x1b" not in said
+    assert "[red]kick" in said
+
+
+def test_a_folder_without_a_data_set_is_refused(tmp_path: Path):
+    assert isinstance(run(tmp_path).exception, FileNotFoundError)
+
+
+def test_a_bar_is_shown_only_where_it_takes_long(data: Path, monkeypatch):
+    assert "clips: 24/24" not in run(data).output
+    monkeypatch.setattr("mmcl.pipeline.data_commands.PATIENCE", -1.0)
+    assert "clips: 24/24" in run(data).output
+
+
+def test_the_documentation_has_a_line_for_every_finding():
+    text = (Path(__file__).parent.parent / "docs" / "checking.md").read_text()
+    for name in MEANINGS:
+        assert f"\n| {name} | " in text, f"docs/checking.md does not explain {name!r}"
+    planted = {name for _, name, _, _ in FAULTS.values()}
+    assert planted < set(MEANINGS)
+
+
+def test_findings_come_worst_first(data: Path):
+    def faults(skeletons: Skeletons) -> Skeletons:
+        skeletons = FAULTS["one frame"][0](FAULTS["unused"][0](skeletons))
+        return in_clip("wave_s02_t1", set_value(np.nan))(skeletons)
+
+    assert [one[1] for one in found_in(spoilt(data, faults))] == ["error", "warning", "note"]
+
+
+@real_data
+def test_utd_mhad_is_clean(tmp_path: Path):
+    prepare("utd-mhad", open_dataset("utd-mhad", REAL / "utd_mhad"), tmp_path, lambda done, total: None)
+    assert found_in(tmp_path) == []
+
+
+@real_data
+def test_nw_ucla_has_clips_of_view_2_as_view_3_and_nothing_else_that_is_wrong(tmp_path: Path):
+    prepare("nw-ucla", open_dataset("nw-ucla", REAL / "nw_ucla"), tmp_path, lambda done, total: None)
+    findings = {one.check: one for one in check(tmp_path).findings}
+    assert {name: one.level for name, one in findings.items()} == {
+        "leaks": "error",
+        "one frame": "warning",
+        "shared people": "note",
+    }
+    assert len(findings["leaks"].clips) == 190
+    assert "95 of its 464 tests" in findings["leaks"].what
