@@ -118,8 +118,8 @@ def data_table(skeletons: Skeletons) -> Table:
         sizes = f"{(split.sides == TRAIN).sum():,} train, {(split.sides == TEST).sum():,} test"
         counted = f"; {len(split.classes)} classes" if split.classes else ""
         table.add_row(f"split {cell(name)}", f"{sizes}{counted}; absent bodies: {split.body_rule}")
-    for transfer in skeletons.transfers:
-        table.add_row("transfer", f"from {transfer.dataset}: {len(transfer.classes)} classes, chosen by {transfer.source}")
+    for known in skeletons.transfers:
+        table.add_row("transfer", f"from {known.dataset}: {len(known.classes)} classes, chosen by {known.source}")
     return table
 
 
@@ -133,7 +133,7 @@ def show_prepared(console: Console, prepared: Prepared, out: Path) -> None:
     if len(prepared.findings) > LISTED:
         say(console, f"and {len(prepared.findings) - LISTED:,} more in {out / 'findings.csv'}")
     for warning in prepared.warnings:
-        say(console, f"warning: {warning}", "yellow")
+        say(console, f"note: {warning}", "yellow")
     say(console, f"{'all is there already' if prepared.again else 'written'}: {out / 'skeletons.h5'}")
 
 

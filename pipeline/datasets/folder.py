@@ -20,11 +20,11 @@ from ..dataset import Facts, Finding, RawClip
 from ..layouts import LAYOUTS
 from ..raw import RawFile
 from ..units import UNUSABLE
-from .own_files import read_skeleton
-from .own_pose import TALL, Pose, Size, fitting, metres, shares
-from .own_source import Source, open_source
-from .own_splits import Asked, Codes, number_columns, split_rules
-from .own_table import Entry
+from .own.files import read_skeleton
+from .own.pose import TALL, Pose, Size, fitting, metres, shares
+from .own.source import Source, open_source
+from .own.splits import Asked, Codes, number_columns, split_rules
+from .own.table import Entry
 
 LOOKED_AT = 100  # files whose number of joints decides on the layout
 BY_JOINTS = {20: "kinect-v1", 25: "kinect-v2"}  # where a number of joints means one layout
@@ -35,7 +35,6 @@ PLANE = "coco-17"  # the layout that has no third dimension: a third number is a
 class ClipFile(RawFile):
     """A skeleton file with what is known of its clip; one with a `fault` is not read. Messages call it `shown`."""
 
-    shown: str = ""
     fault: str = ""
     clip: str = ""
     label: int = 0
@@ -148,11 +147,8 @@ def _clip_file(entry: Entry, source: Source, classes: Sequence[str], codes: Code
 
 def _picture(cells: Mapping[str, str]) -> Size | None:
     """The video's width and height in pixels, where a line tells both."""
-    try:
-        width, height = float(cells.get("width") or "nan"), float(cells.get("height") or "nan")
-    except ValueError:
-        return None
-    return (width, height) if 0 < width < float("inf") and 0 < height < float("inf") else None
+    width, height = cells.get("width"), cells.get("height")
+    return (float(width), float(height)) if width and height else None
 
 
 def _looked_at(files: Sequence[ClipFile], wanted: Layout | None, place: str) -> tuple[Layout, bool]:
@@ -178,7 +174,7 @@ def _poses(files: Sequence[ClipFile], wanted: Layout | None, odd: list[str]) -> 
         try:
             if file.fault:
                 raise ValueError(file.fault)
-            yield read_skeleton(file, None)
+            yield read_skeleton(file, wanted)
         except UNUSABLE as error:
             odd.append(f"{file.name}: {error}")
 
@@ -188,8 +184,6 @@ def _layout(joints: int, place: str) -> Layout:
         return LAYOUTS[BY_JOINTS[joints]]
     fit = [name for name, layout in LAYOUTS.items() if len(layout.joints) == joints]
     if fit:
-        raise ValueError(
-            f"{place}: clips of {joints} joints, which may be {' or '.join(fit)}; say which: --layout {fit[0]}"
-        )
+        raise ValueError(f"{place}: clips of {joints} joints may be {' or '.join(fit)}; say which with --layout")
     known = ", ".join(f"{len(layout.joints)} ({name})" for name, layout in LAYOUTS.items())
     raise ValueError(f"{place}: clips of {joints} joints; known are {known}")

@@ -181,7 +181,7 @@ def in_slots(bodies: Sequence[Body], frames: int) -> tuple[np.ndarray, np.ndarra
             continue
         joints[slot, body.start : body.end + 1] = body.joints
         points[slot, body.start : body.end + 1] = body.image_points
-        times[slot] = body.start, max(times[slot][1], body.end)
+        times[slot] = min(times[slot][0], body.start), max(times[slot][1], body.end)
     return joints, points, dropped
 
 

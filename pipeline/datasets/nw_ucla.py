@@ -1,8 +1,8 @@
 """Northwestern-UCLA Multiview Action 3D (Wang et al., CVPR 2014), as CTR-GCN distributes its skeletons.
 
 RAW/.../aAA_sSS_eEE_vVV.json with `skeletons` [T][20][3] and `label` 1..10. The label stands in the file: the action
-number in the name skips 7 and 10. Cross-view: views 1 and 2 train, view 3 tests. In these files 95 clips of view 3 are copies
-of clips of view 2: `mmcl data check` names them.
+number in the name skips 7 and 10. Cross-view: views 1 and 2 train, view 3 tests. In these files 95 clips of view 3 are
+copies of clips of view 2: `mmcl data check` names them.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ from difflib import get_close_matches
 
 import numpy as np
 
-from ...cache.skeletons import Layout
-from ..raw import LIMIT
-from .own_pose import Pose, joint_counts, points_of
+from ....cache.skeletons import Layout
+from ...raw import LIMIT
+from .pose import Pose, joint_counts, points_of
 
 _FRAME = ("", "frame", "frame_id", "frame_number", "index", "time", "timestamp", "t")  # headings of a number a frame
 _SCORE = ("score", "confidence")
@@ -29,18 +29,19 @@ def read_text(content: bytes, layout: Layout | None) -> Pose:
 def _cells(content: bytes) -> tuple[list[str], Rows]:
     """The heading, empty where there is none, and the cells of the other lines."""
     try:
-        lines = [line for line in content.decode("utf-8-sig").splitlines() if line.strip()]
+        lines = [line for line in content.decode("utf-8-sig").splitlines() if line.strip("# ").strip()]
     except UnicodeDecodeError as error:
         raise ValueError(f"not text in UTF-8 ({error})") from error
     if not lines:
         raise ValueError("an empty file")
+    lines[0] = lines[0].lstrip("# ")  # numpy's mark of a heading
     delimiter = next((mark for mark in "\t;," if mark in lines[0]), None)
     rows = [_split(line, delimiter) for line in lines]
     if all(_is_number(cell) for cell in rows[0]) and not _counts(rows[0]):
         return [], rows
     if not rows[1:]:
         raise ValueError("a heading and no row")
-    return [cell.lstrip("# ").lower() for cell in rows[0]], rows[1:]
+    return [cell.lower() for cell in rows[0]], rows[1:]
 
 
 def _split(line: str, delimiter: str | None) -> list[str]:
@@ -137,9 +138,8 @@ def _joints(cells: list[str], layout: Layout | None) -> tuple[int, np.ndarray]:
     for name in dict.fromkeys(named):
         if name not in known:
             near = get_close_matches(name, known, 1)
-            raise ValueError(
-                f"no joint {name!r}{f', did you mean {near[0]}' if near else ''}; known: {', '.join(known)}"
-            )
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ValueError(f"no joint {name!r}: {hint}known are {', '.join(known)}")
     if missing := [name for name in known if name not in set(named)]:
         raise ValueError(f"no row of the joint {', '.join(missing)}")
     place = {name: joint for joint, name in enumerate(known)}

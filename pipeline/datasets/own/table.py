@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import PurePosixPath, PureWindowsPath
+from re import ASCII, fullmatch
 
-from ...cache.skeletons import OUT, TEST, TRAIN
+from ....cache.skeletons import OUT, TEST, TRAIN
 
 NEEDED = ("label", "skeleton")
 SIDES = {"train": TRAIN, "training": TRAIN, "test": TEST, "testing": TEST, "": OUT}  # words of the column split
@@ -51,7 +52,7 @@ def _lines(content: bytes, place: str) -> dict[int, list[str]]:
         text = content.decode("utf-8-sig")
         delimiter = _delimiter(next((line for line in text.splitlines() if line.strip()), ""))
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-        found = {reader.line_num: [cell.strip() for cell in cells] for cells in reader}  # noqa: B035 - it counts up
+        found = {reader.line_num: [cell.strip(" \t\u00a0") for cell in cells] for cells in reader}  # noqa: B035 - it counts up
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{place}: not a CSV file in UTF-8 ({error}); save it as one") from error
     return {number: cells for number, cells in found.items() if any(cells)}
@@ -91,6 +92,9 @@ def _fault(cells: Mapping[str, str], skeleton: str) -> str:
         return f"no {', '.join(empty)}"
     if (split := cells.get("split", "")).lower() not in SIDES:
         return f"split {split}; allowed are train, test or nothing (training holds clips out by --validation)"
+    for column in ("width", "height"):
+        if (cell := cells.get(column, "")) and not fullmatch(r"0*[1-9]\d{0,5}(\.0+)?", cell, ASCII):
+            return f"{column} {cell}; wanted the video's in pixels"
     if PureWindowsPath(skeleton).is_absolute() or skeleton.startswith("/") or ".." in PurePosixPath(skeleton).parts:
         return f"skeleton {skeleton} lies outside the folder"
     return ""

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ..raw import RawFile, find_raw
-from .own_files import READERS
-from .own_folders import read_folders
-from .own_table import Entry, read_samples
+from ...raw import RawFile, find_raw
+from .files import READERS
+from .folders import read_folders
+from .table import Entry, read_samples
 
 TABLE = "samples.csv"
 EXPECTED = f"{TABLE} (columns name, label, skeleton), and no folder a class with {', '.join(READERS)}"

@@ -10,8 +10,8 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from ...cache.skeletons import Layout
-from .own_pose import Pose, Sighting, Size, flat_shape, gather, numbers, points_of
+from ....cache.skeletons import Layout
+from .pose import Pose, Sighting, Size, flat_shape, gather, numbers, points_of
 
 KEYS = ("joints", "skeleton", "skeletons", "keypoints", "keypoint", "data")  # what poses are called
 SCORES = ("keypoint_scores", "keypoint_score")  # MMPose's and PYSKL's word
@@ -114,7 +114,7 @@ def _key(found: Object) -> str:
         if key in found:
             return key
     listed = ", ".join(list(found)[:6]) or "nothing"
-    raise ValueError(f"a JSON object with {listed}; wanted one of {', '.join(KEYS)}")
+    raise ValueError(f"an object with {listed}; wanted one of {', '.join(KEYS)}")
 
 
 def _scores(found: Object) -> object:

@@ -9,9 +9,9 @@ from re import fullmatch
 
 import numpy as np
 
-from ...cache.skeletons import OUT, TEST, TRAIN
-from ..dataset import Clip, SplitRule, by_column
-from .own_table import SIDES, Entry
+from ....cache.skeletons import OUT, TEST, TRAIN
+from ...dataset import Clip, SplitRule, by_column
+from .table import SIDES, Entry
 
 NO_COLUMNS = ("name", "label", "skeleton", "video", "split", "width", "height")  # they have a meaning of their own
 TEST_SHARE = 0.3  # of a random split that nobody asked for
@@ -73,10 +73,11 @@ def split_rules(entries: Sequence[Entry], codes: Codes, asked: Asked) -> tuple[d
         splits["xsub"] = _every_second("subject", codes)
     if splits:
         return splits, []
-    known = (
-        "one subject only" if codes.get("subject") else "no subjects known: the same person may be in train and test"
+    known = "one subject only" if codes.get("subject") else "no subjects known"
+    said = (
+        f"split random, {TEST_SHARE:.0%} of each class test, seed {asked.seed}: {known}; "
+        "the same person may be in train and test, and numbers will be optimistic"
     )
-    said = f"split random: {TEST_SHARE:.0%} of each class test, seed {asked.seed}; {known}; numbers will be optimistic"
     return {"random": SplitRule(_Named(at_random(entries, TEST_SHARE, asked.seed)))}, [said]
 
 

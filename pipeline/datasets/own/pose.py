@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...cache.skeletons import Layout
-from ..layouts import LAYOUTS
-from ..raw import LIMIT
+from ....cache.skeletons import Layout
+from ...layouts import LAYOUTS
+from ...raw import LIMIT
 
 TALLEST_METRES = 10
 TALL = f"a body of more than {TALLEST_METRES} metres"  # how the note of such a clip begins
@@ -56,7 +56,7 @@ def numbers(values: object) -> np.ndarray:
     found = values if isinstance(values, np.ndarray) else _from_lists(values)
     if found.dtype.kind not in "iuf":
         raise ValueError(f"an array of {found.dtype}, wanted numbers")
-    with np.errstate(over="ignore"):  # becomes Inf, which is seen as such later on
+    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes Inf, and is seen as such
         return found.astype(np.float32)
 
 

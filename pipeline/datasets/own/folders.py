@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from .own_table import Entry, left_out_where_twice
+from .table import Entry, left_out_where_twice
 
 
 def read_folders(skeletons: Sequence[str], place: str) -> tuple[list[Entry], str]:
@@ -22,21 +22,17 @@ def read_folders(skeletons: Sequence[str], place: str) -> tuple[list[Entry], str
     shared = _shared(inside)
     entries = [_entry(path, f"{path.parent.name}_" if shared else "") for path in inside]
     strays = [_entry(path, "", "lies in no class's folder") for path in paths if path.parent not in classes]
-    said = (
-        f"{shared} is in several classes' folders: clips are named CLASS_FILE, as {entries[0].name}" if shared else ""
-    )
-    return [*left_out_where_twice(entries), *strays], said
+    said = f"{shared} is in several classes' folders: clips are named CLASS_FILE, as {entries[0].name}"
+    return [*left_out_where_twice(entries), *strays], said if shared else ""
 
 
 def _check(classes: Sequence[PurePosixPath], place: str) -> None:
+    wanted = "wanted samples.csv, or one folder a class; a table of another name is given itself"
     if len(classes) < 2:
-        raise ValueError(f"{place}: no samples.csv, and skeletons in one folder only; wanted a folder a class")
+        raise ValueError(f"{place}: skeletons in one folder only, {classes[0]}; {wanted}")
     for folder in classes:
         if folder.parent != classes[0].parent:
-            found = f"{classes[0]} and {folder}"
-            raise ValueError(
-                f"{place}: no samples.csv, and folders that are not side by side, {found}; wanted one a class"
-            )
+            raise ValueError(f"{place}: {classes[0]} and {folder} are not side by side; {wanted}")
 
 
 def _shared(paths: Sequence[PurePosixPath]) -> str:
