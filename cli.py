@@ -103,7 +103,7 @@ def extract_features(
     person: Annotated[
         str | None,
         typer.Option(
-            help="skeleton (pixel positions), a detector (hub id or folder), or frame for whole frames; "
+            help="skeleton (joints' places in the picture), a detector (hub id or folder), or frame for whole frames; "
             "if not given, skeleton where the data has them, else hustvl/yolos-tiny."
         ),
     ] = None,
@@ -123,7 +123,7 @@ def extract_features(
 ) -> None:
     """Videos to caches of person images, RGB features and text features. Run again, it resumes."""
     from .pipeline.plan import Request
-    from .pipeline.report import bars, new_console, note_failures, show_extraction
+    from .pipeline.report import bars, new_console, note_failures, say, show_extraction
     from .pipeline.shard import find_device, find_shard
     from .pipeline.stage import extract_features as run_extract
     from .pipeline.stop import clean_stop
@@ -150,7 +150,7 @@ def extract_features(
         video_pattern,
     )
     with clean_stop() as stop, bars(console) as bar:
-        extraction = run_extract(request, bar, stop)
+        extraction = run_extract(request, bar, stop, lambda line: say(console, line, "yellow"))
     show_extraction(console, extraction)
     if stop.signal and extraction.missing:
         raise Stopped("stopped after a whole unit; run the same command again, it goes on", 128 + stop.signal)

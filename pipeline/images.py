@@ -19,10 +19,11 @@ from ..cache.table import Column, Ragged, checksums
 from .clock import Clock
 from .decoder import Decoders
 from .extract import Columns, Input, Ready
+from .find_videos import Videos
 from .ledger import Clips, Ledger
 from .person import Boxes, Found, ImageLayout, Shot, SkeletonBoxes, WholeFrame, from_jpegs, to_jpegs
 from .stop import Stop
-from .video import Videos, size_of
+from .video import size_of
 
 UNUSABLE = (ValueError, OSError, cv2.error)  # what a bad clip raises; TimeoutError is an OSError
 FRAMES = 40  # a batch of clips holds about so many whole frames in memory
@@ -46,7 +47,8 @@ class VideoSource:
     checksums = None
 
     def __init__(self, videos: Videos, layouts: Sequence[ImageLayout], decoders: Decoders, clock: Clock) -> None:
-        self._videos, self._layouts, self._decoders, self._clock = videos, layouts, decoders, clock
+        self.videos = videos
+        self._layouts, self._decoders, self._clock = layouts, decoders, clock
         self.decoded = 0
         self._images: list[PersonImages] = []
         self._lock = threading.Lock()
@@ -58,9 +60,9 @@ class VideoSource:
             one.await_units(units)
 
     def read(self, name: str, /) -> Input:
-        if name not in self._videos.paths:
-            return Input(None, f"missing: no video {self._videos.pattern.format(name=name)}")
-        path = self._videos.paths[name]
+        if name not in self.videos.paths:
+            return Input(None, f"missing: no video {self.videos.missing[name]}")
+        path = self.videos.paths[name]
         try:
             with self._clock("decode"):
                 clips = self._decoders.read(path, [layout.frames for layout in self._layouts])

@@ -1,4 +1,4 @@
-"""Where the person is in each frame of a clip: boxes from the skeleton's pixels, or the whole frame."""
+"""Where the person is in each frame of a clip: boxes around the skeleton in the picture, or the whole frame."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .picture import image_layout as image_layout
 from .picture import to_jpegs as to_jpegs
 
 MARGIN = 0.15  # of a box's longer side, on every side: joints lie inside the body, and hands hold things
-RULE = 1  # raised when the boxes that pixels give change
+RULE = 2  # raised when the boxes that a skeleton gives change
 
 
 @dataclass(frozen=True)
@@ -65,23 +65,24 @@ class WholeFrame:
 
 
 class SkeletonBoxes:
-    """The box around all joints of all of a clip's bodies, by the pixels that the skeleton cache has of them.
+    """The box around all joints of all of a clip's bodies, by where the skeleton cache has them in the picture.
 
-    A frame takes the skeleton's frame of the same moment, or where that has no joint in the picture, the nearest one
-    that has. ValueError where the cache has no pixels.
+    It has them as shares of the picture's width and height, so that videos of any size are fine. A frame takes the
+    skeleton's frame of the same moment, or where that has no joint in the picture, the nearest one that has.
+    ValueError where the cache does not know.
     """
 
     def __init__(self, skeletons: Skeletons) -> None:
-        if skeletons.pixels is None:
-            raise ValueError(f"{skeletons.dataset}: its skeletons have no pixel positions; give a detector instead")
-        self._pixels: Ragged = skeletons.pixels
+        if skeletons.image_points is None:
+            raise ValueError(f"{skeletons.dataset}: where its joints are in the picture is not known; give a detector")
+        self._points: Ragged = skeletons.image_points
         self._bodies = skeletons.bodies
         self._row_of = {name: row for row, name in enumerate(skeletons.names)}
         self.settings: Mapping[str, Any] = {
             "person": "skeleton",
             "person_margin": MARGIN,
             "person_rule": RULE,
-            "person_pixels": _digest(skeletons.names, skeletons.bodies, skeletons.pixels),
+            "person_points": _digest(skeletons.names, skeletons.bodies, skeletons.image_points),
         }
 
     def prepare(self, shots: Sequence[Shot], /) -> list[Found]:
@@ -92,8 +93,8 @@ class SkeletonBoxes:
 
     def _find(self, shot: Shot) -> Found:
         row = self._row_of[shot.name]
-        pixels = self._pixels[row]
-        by_frame = pixels.reshape(self._bodies[row], -1, *pixels.shape[1:]).swapaxes(0, 1)
+        points = self._points[row]
+        by_frame = points.reshape(self._bodies[row], -1, *points.shape[1:]).swapaxes(0, 1)
         boxes, there = _around(by_frame.reshape(len(by_frame), -1, 2), *shot.frames.shape[1:3])
         if not there.any():
             return whole_frame(shot)
@@ -121,17 +122,21 @@ def within(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _around(points: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes int [T, 4] with their margin around points [T, P, 2], and bool [T]: whether any point is in the frame."""
-    inside = np.all((points >= 0) & (points < (width, height)), axis=2) & np.any(points != 0, axis=2)
-    low = np.where(inside[..., None], points, np.inf).min(axis=1)
-    high = np.where(inside[..., None], points, -np.inf).max(axis=1)
+    """Boxes int [T, 4] in pixels, with their margin, around points [T, P, 2], shares of the frame.
+
+    And bool [T]: whether any point is in the frame.
+    """
+    inside = np.all((points >= 0) & (points < 1), axis=2) & np.any(points != 0, axis=2)
+    pixels = points.astype(float) * (width, height)
+    low = np.where(inside[..., None], pixels, np.inf).min(axis=1)
+    high = np.where(inside[..., None], pixels, -np.inf).max(axis=1)
     there = np.any(inside, axis=1)
     low[~there], high[~there] = 0, 0
     margin = MARGIN * (high - low).max(axis=1, keepdims=True)
     return within(np.concatenate([low - margin, high + margin], axis=1), height, width), there
 
 
-def _digest(names: Sequence[str], bodies: np.ndarray, pixels: Ragged) -> str:
-    """Twelve hex digits that change with any clip's pixels."""
-    columns = {"name": np.array([name.encode() for name in names]), "bodies": bodies, "pixels": pixels}
+def _digest(names: Sequence[str], bodies: np.ndarray, points: Ragged) -> str:
+    """Twelve hex digits that change with any clip's points."""
+    columns = {"name": np.array([name.encode() for name in names]), "bodies": bodies, "points": points}
     return hashlib.sha256(checksums(columns).tobytes()).hexdigest()[:12]

@@ -14,13 +14,14 @@ from .decoder import Decoders
 from .encoder import ENCODERS, Encoder
 from .extract import Pass, Progress
 from .features import FeatureTarget, feature_recipe
+from .find_videos import Videos, find_videos
 from .images import ImageTarget, PersonImages, VideoSource, clips_a_batch, image_recipe, refuse_other_videos
 from .ledger import Clips, Ledger
 from .person import SkeletonBoxes, WholeFrame, image_layout
 from .prompts import Prompt
 from .shard import WHOLE, Shard, device_name
 from .stop import Stop
-from .video import Videos, find_videos
+from .video_pattern import find_by_pattern
 from .wanted import find_boxes, known_images, known_person
 
 Bars = Callable[[str], Progress]
@@ -28,7 +29,10 @@ Bars = Callable[[str], Progress]
 
 @dataclass(frozen=True)
 class Request:
-    """What the command was asked for. `videos` and `person` may be left out where person images are there already."""
+    """What the command was asked for. `videos` and `person` may be left out where person images are there already.
+
+    `video_pattern` says where under `videos` each sample's is; without one they are found by the samples' names.
+    """
 
     data: Path
     videos: Path | None
@@ -41,6 +45,7 @@ class Request:
     shard: Shard = WHOLE
     retry_failed: bool = False
     accept_versions: bool = False
+    video_pattern: str | None = None
 
 
 @dataclass
@@ -71,6 +76,8 @@ def plan(request: Request, decoders: Decoders, bars: Bars, stop: Stop) -> Plan:
         retry=request.retry_failed,
         accept_versions=request.accept_versions,
     )
+    if request.video_pattern is not None and request.videos is None:
+        raise ValueError("--video-pattern says where the videos are in a folder; give that with --videos")
     if request.videos is None and not find_caches(request.data, "person-images"):
         raise ValueError(f"{request.data}: no person images are there yet; give --videos, and they are made")
     made = Plan(clips, Clock(), stop, decoders)
@@ -79,11 +86,17 @@ def plan(request: Request, decoders: Decoders, bars: Bars, stop: Stop) -> Plan:
     if request.videos is None:
         _use_images(made, request, wanted)
     else:
-        videos = find_videos(request.videos, skeletons.names)
+        videos = _find_videos(request.videos, request.video_pattern, skeletons)
         _make_images(made, request, skeletons, videos, list(wanted), bars)
     for (kind, layout), group in groupby(encoders, lambda one: (one[0], one[1].layout)):
         _make_features(made, request, kind, made.images[layout], [encoder for _, encoder in group], bars)
     return made
+
+
+def _find_videos(folder: Path, pattern: str | None, skeletons: Skeletons) -> Videos:
+    if pattern is None:
+        return find_videos(folder, skeletons.names)
+    return find_by_pattern(folder, pattern, skeletons)
 
 
 def _encoders(request: Request) -> list[tuple[str, Encoder]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..cache.files import write_csv
 from ..cache.index import Index, open_index
 from ..cache.lock import locked
 from ..cache.merge import merge
@@ -23,6 +24,9 @@ from .shard import Shard, take_device
 from .stop import Stop
 
 SPARE = 64 << 20  # bytes that are to stay free on the disk
+NAMED = 3  # samples without a video that are named at once; all of them are in a file
+
+Tell = Callable[[str], object]  # is given a line that is to be read before the work starts
 
 
 @dataclass(frozen=True)
@@ -58,20 +62,38 @@ class Extraction:
         return max(report.missing for report in self.reports)
 
 
-def extract_features(request: Request, bars: Bars, stop: Stop | None = None) -> Extraction:
+def extract_features(
+    request: Request, bars: Bars, stop: Stop | None = None, tell: Tell = lambda line: None
+) -> Extraction:
     """Make every cache that was asked for and is not there yet; `bars(title)` gives a bar a cache.
 
     Raises ValueError or FileNotFoundError for what can't begin; a bad clip is a failed row of its cache. Where `stop`
-    says so, it ends after the units in flight.
+    says so, it ends after the units in flight. `tell` hears first of samples without a video.
     """
     stop = stop or Stop()
     take_device(request.device)
     with Decoders(request.shard.cores) as decoders:
         planned = plan(request, decoders, bars, stop)
+        _tell_missing(planned, tell)
         _check(planned)
         with _held(planned):
             _run(planned, stop, request.device)
     return _report(planned, request)
+
+
+def _tell_missing(planned: Plan, tell: Tell) -> None:
+    """Say which samples have no video, a few at once and all in a file; nothing where there is nothing to make."""
+    if planned.videos is None or not planned.passes:
+        return
+    missing, listed = planned.videos.videos.missing, planned.clips.data / "missing-videos.csv"
+    if not missing:
+        listed.unlink(missing_ok=True)
+        return
+    write_csv(listed, ("name", "looked for"), missing.items())
+    count, named = len(planned.clips.names), ", ".join([*list(missing)[:NAMED], *(["..."] * (len(missing) > NAMED))])
+    tell(f"{len(missing):,} of {count:,} samples have no video ({named}); all in {listed}")
+    if len(missing) > count / 2:
+        tell("warning: that is most of them; is it the right folder, and the right --video-pattern if one was given?")
 
 
 def _check(planned: Plan) -> None:

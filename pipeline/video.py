@@ -1,4 +1,4 @@
-"""A few frames of one video, or of one folder of images, by one exact sequential pass; and where the videos are."""
+"""A few frames of one video, or of one folder of images, by one exact sequential pass."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv")
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-ENDINGS = ("", "_rgb", "_color", "_depth")  # what data sets put behind the sample's name; the commonest counts
 COLOURED = ("rgb", "color")  # the pictures wanted of a folder that mixes kinds: frame_1_rgb.jpg, frame_1_depth.png
 
 Alive = Callable[[], None]
@@ -37,32 +36,6 @@ class Clip:
     index: np.ndarray
     total: int
     claimed: int
-
-
-@dataclass(frozen=True)
-class Videos:
-    """The videos found for the samples: by name, and the pattern they share, such as "{name}_depth".
-
-    A path is a file, or a folder whose images are the frames.
-    """
-
-    paths: dict[str, Path]
-    pattern: str
-
-
-def find_videos(folder: Path, names: Sequence[str]) -> Videos:
-    """The video of each sample, by name, anywhere under `folder`; samples without one are left out.
-
-    Raises FileNotFoundError or ValueError where there is no folder, no fitting video, or two for one sample.
-    """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder of videos")
-    found = _videos_by_name(folder, {name + ending for name in names for ending in ENDINGS})
-    ending = max(ENDINGS, key=lambda ending: sum(name + ending in found for name in names))
-    paths = {name: found[name + ending] for name in names if name + ending in found}
-    if paths:
-        return Videos(_single(paths), f"{{name}}{ending}")
-    raise ValueError(f"{folder}: no video of any of {len(names)} samples; {_what_was_looked_for(names, sorted(found))}")
 
 
 def size_of(path: Path) -> int:
@@ -86,6 +59,11 @@ def read_clip(path: Path, counts: Sequence[int], alive: Alive = lambda: None) ->
     return [Clip(np.stack([frames[i] for i in index]), np.array(index), total, claimed) for index in indices]
 
 
+def has_suffix(file: str, suffixes: tuple[str, ...]) -> bool:
+    """Whether a file's name ends so, in any case; those that a file manager hides never do."""
+    return file.lower().endswith(suffixes) and not file.startswith(".")
+
+
 def bin_centres(total: int, count: int) -> list[int]:
     """The middles of `count` equal parts of `total` frames; the paper's code never looks at the last part."""
     return [min(int((i + 0.5) * total / count), total - 1) for i in range(count)]
@@ -98,7 +76,7 @@ def frame_files(folder: Path) -> list[Path]:
     """
     kinds = defaultdict[str, list[str]](list)
     for name in os.listdir(folder):  # noqa: PTH208 - a Path a frame costs more than all the rest
-        if _is(name, (*IMAGES, *SUFFIXES)):
+        if has_suffix(name, (*IMAGES, *SUFFIXES)):
             kinds[re.sub("[0-9]+", "#", name.lower())].append(name)
     names = sorted(_of_one_kind(folder, kinds), key=lambda name: (_numbers(name), name))
     return [folder / name for name in names]
@@ -187,50 +165,3 @@ def _walk(capture: cv2.VideoCapture, wanted: set[int], alive: Alive) -> tuple[di
 def _has_bytes(path: Path) -> bool:
     with path.open("rb") as file:
         return bool(file.read(1))
-
-
-def _videos_by_name(folder: Path, wanted: set[str]) -> dict[str, list[str]]:
-    """The video files and folders of images anywhere under `folder`, by name.
-
-    A folder that has a wanted name and an image in it is not walked: a data set's frames are millions.
-    """
-    found = defaultdict[str, list[str]](list)
-    for here, folders, files in os.walk(folder):
-        endings = _endings(here)
-        clips = {n for n in folders if any(n + end in wanted for end in endings) and _holds_images(here, n)}
-        folders[:] = [name for name in folders if name not in clips]
-        videos = [(file[: file.rindex(".")], file) for file in files if _is(file, SUFFIXES)]
-        for stem, entry in (*((name, name) for name in clips), *videos):
-            for ending in endings:
-                found[stem + ending].append(f"{here}/{entry}")
-        if any(_is(file, IMAGES) for file in files):
-            found[Path(here).name].append(here)
-    return found
-
-
-def _endings(here: str) -> tuple[str, ...]:
-    """Northwestern-UCLA's clip view_1/a01_s01_e00 is called a01_s01_e00_v01 by its skeletons."""
-    view = re.search("view_([0-9]+)$", here)
-    return ("", f"_v{int(view[1]):02}") if view else ("",)
-
-
-def _holds_images(here: str, name: str) -> bool:
-    with os.scandir(f"{here}/{name}") as entries:
-        return any(_is(entry.name, IMAGES) for entry in entries)
-
-
-def _is(file: str, suffixes: tuple[str, ...]) -> bool:
-    return file.lower().endswith(suffixes) and not file.startswith(".")
-
-
-def _single(paths: dict[str, list[str]]) -> dict[str, Path]:
-    for name, fitting in paths.items():
-        if len(fitting) > 1:
-            one, two, *_ = sorted(fitting)
-            raise ValueError(f"{name}: {len(fitting)} videos of this name ({one}, {two}); give the folder of one kind")
-    return {name: Path(fitting[0]) for name, fitting in paths.items()}
-
-
-def _what_was_looked_for(names: Sequence[str], found: list[str]) -> str:
-    looked = ", ".join(f"{names[0]}{ending}" for ending in ENDINGS)
-    return f"looked for {looked} ({' '.join(SUFFIXES)}); found {', '.join(found[:3]) or 'no video at all'}"

@@ -22,10 +22,10 @@ def choose_prompts(names: Sequence[str] | None, file: Path | None) -> list[Promp
 
 
 def find_boxes(person: str | None, skeletons: Skeletons, device: str) -> Boxes:
-    """What `--person` names; nothing said: the skeleton's pixels where the data has them, else the usual detector."""
+    """What `--person` names; nothing said: the skeleton where it is known in the picture, else the usual detector."""
     if person == "frame":
         return WholeFrame()
-    if person == "skeleton" or (person is None and skeletons.pixels is not None):
+    if person == "skeleton" or (person is None and skeletons.image_points is not None):
         return SkeletonBoxes(skeletons)
     from .detector import Detector
 

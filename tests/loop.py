@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from mmcl.cache.skeletons import Layout, Skeletons, write_skeletons
+from mmcl.cache.skeletons import Layout, Skeletons, Split, write_skeletons
 from mmcl.cache.store import Rows, find_caches, open_cache
 from mmcl.cache.table import Ragged
 from mmcl.pipeline.decoder import Decoders
@@ -113,8 +113,8 @@ def write_names(data: Path, names: Sequence[str]) -> Path:
     joints = Ragged.of([np.zeros((1, 1, 3), np.float32)] * count)
     people, labels = np.ones(count, np.int64), np.zeros(count, np.int64)
     known = Skeletons(
-        "acted", ("one",), Layout("point", ("it",), (), 0), tuple(names), labels, people, joints, {"given": split},
-        {"given": "zero"},
+        "acted", ("one",), Layout("point", ("it",), (), 0), tuple(names), labels, people, joints,
+        {"given": Split(split)},
     )  # fmt: skip
     data.mkdir(exist_ok=True)
     write_skeletons(data / "skeletons.h5", known)

@@ -92,7 +92,7 @@ def test_a_broken_video_is_a_listed_row_and_a_training_is_told(mmcl, data, raw, 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("prepare", "nw-ucla", "absent"), "absent: no such folder; give the folder that holds NW-UCLA skeletons"),
+        (("prepare", "nw-ucla", "absent"), "absent: no such folder; give the folder or zip that holds NW-UCLA"),
         (("prepare", "ucla", "."), "no data set 'ucla': did you mean nw-ucla?"),
         (("extract-features", "absent", "--rgb", "none"), "absent/skeletons.h5: no skeleton cache here"),
         (("extract-features", "DATA", "--llm", "x/y", "--prompt", "holding"), "no prompt 'holding': did you mean"),

@@ -1,4 +1,4 @@
-"""Person images in every layout, and boxes from the skeleton's pixels or of the whole frame."""
+"""Person images in every layout, and boxes around the skeleton or of the whole frame."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmcl.cache.skeletons import TRAIN, Layout, Skeletons
+from mmcl.cache.skeletons import TRAIN, Layout, Skeletons, Split
 from mmcl.cache.table import Ragged
 from mmcl.pipeline.person import Shot, SkeletonBoxes, WholeFrame, from_jpegs, image_layout, to_jpegs
 
 WIDTH, HEIGHT = 80, 60
+WIDE, HIGH = 128, 64  # of a shot's frames: powers of two, whose shares are exact
 STRIP, SINGLE, FRAMES = image_layout("strip"), image_layout("single"), image_layout("frames-4")
 NAN = float("nan")
 
@@ -23,7 +24,7 @@ def shades(count: int = 5) -> np.ndarray:
 
 
 def shot(name: str = "a", index: Sequence[int] = range(5), total: int = 5) -> Shot:
-    return Shot(name, shades(len(index)), np.array(index), total)
+    return Shot(name, np.zeros((len(index), HIGH, WIDE, 3), np.uint8), np.array(index), total)
 
 
 def noise(count: int) -> np.ndarray:
@@ -189,25 +190,24 @@ def test_pictures_that_are_not_of_one_size_are_damaged():
 
 def test_the_whole_frame_finds_nobody():
     (found,) = WholeFrame().find([shot()], WholeFrame().prepare([shot()]))
-    assert found.boxes.tolist() == [[0, 0, WIDTH, HEIGHT]] * 5
+    assert found.boxes.tolist() == [[0, 0, WIDE, HIGH]] * 5
     assert not found.there.any()
 
 
 def skeletons(*clips: list) -> Skeletons:
-    """Clips "a", "b", ... with pixels [bodies, frames, 2 joints, 2] each."""
-    pixels = [np.array(clip, np.float32) for clip in clips]
-    flat = [clip.reshape(-1, 2, 2) for clip in pixels]
+    """Clips "a", "b", ... of joints at these pixels of a shot, [bodies, frames, 2 joints, 2] each."""
+    points = [(np.array(clip) / (WIDE, HIGH)).astype(np.float32) for clip in clips]
+    flat = [clip.reshape(-1, 2, 2) for clip in points]
     return Skeletons(
         dataset="seen",
         classes=("wave",),
         layout=Layout("two", ("hip", "head"), ((1, 0),), 0),
         names=tuple("abc"[: len(clips)]),
         labels=np.zeros(len(clips), np.int64),
-        bodies=np.array([len(clip) for clip in pixels]),
+        bodies=np.array([len(clip) for clip in points]),
         joints=Ragged.of([np.zeros((len(clip), 2, 3), np.float32) for clip in flat]),
-        splits={"all": np.full(len(clips), TRAIN, np.int8)},
-        body_rules={"all": "zero"},
-        pixels=Ragged.of(flat),
+        splits={"all": Split(np.full(len(clips), TRAIN, np.int8))},
+        image_points=Ragged.of(flat),
     )
 
 
@@ -232,7 +232,15 @@ def test_the_skeletons_box_holds_all_joints_and_a_margin():
 
 
 def test_a_skeletons_box_ends_at_the_frame():
-    assert boxes_of([[at(0, 39)] * 5])[0] == [[0, 36, 13, HEIGHT]] * 5
+    assert boxes_of([[at(0, 43)] * 5])[0] == [[0, 40, 13, HIGH]] * 5
+
+
+@pytest.mark.parametrize(("times", "width", "height"), [(0.5, 64, 32), (4, 512, 256)])
+def test_a_smaller_or_larger_copy_of_the_video_has_the_box_in_the_same_place(times: float, width: int, height: int):
+    frames = np.zeros((5, height, width, 3), np.uint8)
+    clip = [[at(30, 20)] * 5, [at(50, 24)] * 5]
+    as_it_was, in_the_copy = np.array(boxes_of(clip)[0]), np.array(boxes_of(clip, frames=frames)[0])
+    assert np.abs(in_the_copy - times * as_it_was).max() <= times
 
 
 def test_of_two_bodies_the_union_counts():
@@ -240,10 +248,12 @@ def test_of_two_bodies_the_union_counts():
 
 
 @pytest.mark.parametrize(
-    "unknown", [[NAN, NAN], [NAN, 30], [0, 0], [-5, 30], [30, 90], [WIDTH, 30], [np.inf, 3]], ids=str
+    "unknown",
+    [[NAN, NAN], [NAN, 30], [0, 0], [-5, 30], [30, 90], [WIDE, 30], [30, HIGH], [np.inf, 3], [30, -np.inf]],
+    ids=str,
 )
 def test_a_joint_that_is_unknown_or_outside_the_picture_is_not_counted(unknown: list):
-    """A second body has it, and adds nothing but its other joint, which the first holds."""
+    """NTU RGB+D has such. A second body has it, and adds nothing but its other joint, which the first holds."""
     assert boxes_of([[at(30, 20)] * 5, [[unknown, [35, 30]]] * 5]) == ([[27, 17, 43, 43]] * 5, [True] * 5)
 
 
@@ -268,26 +278,28 @@ def test_a_frame_without_joints_takes_the_box_of_the_nearest_moment_that_has_som
 
 
 def test_a_clip_without_any_joint_keeps_whole_frames_and_says_so():
-    assert boxes_of([[NOWHERE] * 3]) == ([[0, 0, WIDTH, HEIGHT]] * 5, [False] * 5)
+    assert boxes_of([[NOWHERE] * 3]) == ([[0, 0, WIDE, HIGH]] * 5, [False] * 5)
 
 
-def test_each_shot_takes_its_own_clips_pixels():
+def test_each_shot_takes_its_own_clips_points():
     search = SkeletonBoxes(skeletons([[at(10, 20)] * 4], [[at(40, 20)] * 2]))
     shots = [shot("b"), shot("a")]
     assert [found.boxes[0, 0] for found in search.find(shots, search.prepare(shots))] == [37, 7]
 
 
-def test_the_recipe_of_skeleton_boxes_follows_the_pixels():
+def test_the_recipe_of_skeleton_boxes_follows_the_points():
     before, after = skeletons([[at(10, 20)] * 4]), skeletons([[at(10, 20)] * 3 + [at(10, 21)]])
     settings = SkeletonBoxes(before).settings
     assert settings["person"] == "skeleton"
     assert settings["person_margin"] == 0.15
+    assert settings["person_rule"] == 2
+    assert settings.keys() == {"person", "person_margin", "person_rule", "person_points"}
     assert settings == SkeletonBoxes(skeletons([[at(10, 20)] * 4])).settings
     assert settings == SkeletonBoxes(replace(before, classes=("drink",))).settings
     assert settings != SkeletonBoxes(after).settings
     assert settings != SkeletonBoxes(skeletons([[at(10, 20)] * 2] * 2)).settings
 
 
-def test_skeletons_without_pixels_give_no_boxes():
-    with pytest.raises(ValueError, match="seen: its skeletons have no pixel positions; give a detector instead"):
-        SkeletonBoxes(replace(skeletons([[at(10, 20)]]), pixels=None))
+def test_skeletons_that_are_not_known_in_the_picture_give_no_boxes():
+    with pytest.raises(ValueError, match="seen: where its joints are in the picture is not known; give a detector"):
+        SkeletonBoxes(replace(skeletons([[at(10, 20)]]), image_points=None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,12 +14,13 @@ import pytest
 from mmcl.cache.recipe import Recipe
 from mmcl.cache.store import create_cache, find_caches, open_cache
 from mmcl.cache.table import concatenate, read_table
+from mmcl.pipeline.find_videos import find_videos
 from mmcl.pipeline.plan import Request
 from mmcl.pipeline.prompts import PROMPTS
+from mmcl.pipeline.report import new_console, note_failures
 from mmcl.pipeline.stage import Extraction, extract_features
 from mmcl.pipeline.stop import Stop
-from mmcl.pipeline.video import find_videos
-from mmcl.tests.loop import Eye, extract, files, mean_of, quiet, write_names
+from mmcl.tests.loop import Eye, columns_of, extract, files, mean_of, only_cache, quiet, write_names
 
 QUESTION, DESCRIPTION = PROMPTS["holding-object"], PROMPTS["describe-person"]
 SAME_LAYOUT = PROMPTS["touching-head"]
@@ -182,8 +184,94 @@ def test_videos_of_other_names_are_refused(data: Path, tmp_path: Path):
         quietly(Request(data, tmp_path / "videos", "frame", None, None, [], 16, "cpu"))
 
 
-def test_skeletons_without_pixels_are_no_boxes(data: Path, raw: Path):
-    with pytest.raises(ValueError, match="its skeletons have no pixel positions; give a detector instead"):
+def images_of(data: Path, videos: Path, pattern: str | None = None) -> Request:
+    """A command that makes person images of whole frames and nothing else."""
+    return Request(data, videos, "frame", None, None, [], 16, "cpu", video_pattern=pattern)
+
+
+def without(raw: Path, folder: Path, count: int) -> tuple[Path, list[str]]:
+    """A copy of the videos without the first ones, and the names of those."""
+    lacking = sorted(path.stem for path in (raw / "videos").iterdir())[:count]
+    shutil.copytree(raw / "videos", folder, ignore=shutil.ignore_patterns(*(f"{name}.*" for name in lacking)))
+    return folder, lacking
+
+
+def rows_of(table: Path) -> list[list[str]]:
+    return list(csv.reader(table.read_text().splitlines()))
+
+
+@pytest.mark.parametrize("pattern", [None, "{name}.mp4"])
+def test_samples_without_a_video_are_told_of_before_the_work_begins_and_are_failed_rows(
+    data: Path, raw: Path, tmp_path: Path, pattern: str | None
+):
+    videos, lacking = without(raw, tmp_path / "videos", 5)
+    told = list[str]()
+
+    def tell(line: str) -> None:
+        assert not (data / "person-images").exists()
+        told.append(line)
+
+    found = extract_features(images_of(data, videos, pattern), quiet, tell=tell)
+    listed = data / "missing-videos.csv"
+    assert told == [f"5 of 24 samples have no video ({', '.join(lacking[:3])}, ...); all in {listed}"]
+    looked = {name: pattern.format(name=name) if pattern else name for name in lacking}
+    assert rows_of(listed) == [["name", "looked for"], *map(list, looked.items())]
+    assert found.reports[0].failures == {name: f"missing: no video {where}" for name, where in looked.items()}
+    assert note_failures(new_console(quiet=True), found, data / "failures.csv")
+    assert rows_of(data / "failures.csv")[1:] == [[n, f"missing: no video {where}"] for n, where in looked.items()]
+
+
+def test_where_samples_have_no_video_the_others_keep_their_own(data: Path, raw: Path, tmp_path: Path, extracted: Path):
+    videos, lacking = without(raw, tmp_path / "videos", 5)
+    quietly(images_of(data, videos))
+    here, whole = only_cache(data, "person-images"), only_cache(extracted, "person-images")
+    ours, theirs = columns_of(here), columns_of(whole)
+    assert here.failures.keys() == set(lacking)
+    for name in set(whole.names) - set(lacking):
+        for column in ("jpeg", "video_bytes", "video_frames"):
+            assert ours[column][here.row_of[name]] == theirs[column][whole.row_of[name]], (name, column)
+
+
+def test_where_most_samples_have_no_video_the_folder_may_be_the_wrong_one(data: Path, raw: Path, tmp_path: Path):
+    told = list[str]()
+    extract_features(images_of(data, without(raw, tmp_path / "half", 12)[0]), quiet, tell=told.append)
+    assert len(told) == 1
+    shutil.rmtree(data / "person-images")
+    extract_features(images_of(data, without(raw, tmp_path / "fewer", 13)[0]), quiet, tell=told.append)
+    assert len(told) == 3
+    assert told[-1].startswith("warning: that is most of them; is it the right folder, and the right --video-pattern")
+
+
+def test_where_all_have_a_video_or_nothing_is_to_be_made_nothing_is_told(data: Path, raw: Path, tmp_path: Path):
+    """And an old list of those that had none goes."""
+    told = list[str]()
+    (data / "missing-videos.csv").touch()
+    extract_features(images_of(data, raw / "videos"), quiet, tell=told.append)
+    assert not (data / "missing-videos.csv").exists()
+    extract_features(images_of(data, without(raw, tmp_path / "videos", 5)[0]), quiet, tell=told.append)
+    assert told == []
+
+
+def test_the_same_videos_by_a_pattern_are_the_same(mine: Path, raw: Path, monkeypatch: pytest.MonkeyPatch):
+    """A run can be gone on with however its videos are found; other videos of the same names are refused."""
+    before = files(mine)
+    monkeypatch.setattr("mmcl.pipeline.plan.find_videos", lambda *args: pytest.fail("not by the pattern"))
+    (report,) = quietly(images_of(mine, raw, "videos/{name}.*")).reports
+    assert report.note == "reused as it was"
+    assert files(mine) == before
+    others = Path(shutil.copytree(raw / "videos", mine.parent / "others"))
+    (other := min(others.iterdir())).write_bytes(other.read_bytes() + b"longer")
+    with pytest.raises(ValueError, match=rf"made from other videos; 1 of 24 differ in size, such as {other}"):
+        quietly(images_of(mine, mine.parent, "others/{name}.mp4"))
+
+
+def test_a_pattern_without_a_folder_is_refused(mine: Path, swap: Request):
+    with pytest.raises(ValueError, match="--video-pattern says where the videos are in a folder; give that with --vid"):
+        quietly(replace(swap, video_pattern="{name}.mp4"))
+
+
+def test_skeletons_that_are_not_known_in_the_picture_are_no_boxes(data: Path, raw: Path):
+    with pytest.raises(ValueError, match="where its joints are in the picture is not known; give a detector"):
         quietly(Request(data, raw / "videos", "skeleton", None, None, [], 16, "cpu"))
 
 

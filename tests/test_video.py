@@ -7,8 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmcl.pipeline import video
-from mmcl.pipeline.video import Clip, bin_centres, find_videos, read_clip, size_of
+from mmcl.pipeline.video import Clip, bin_centres, read_clip, size_of
 
 CLIPS = Path(__file__).parent / "clips"
 BITS, WIDTH, HEIGHT = 8, 160, 96
@@ -235,6 +234,13 @@ def test_a_video_without_one_whole_frame_is_undecodable(monkeypatch: pytest.Monk
 # -- folders of images
 
 
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
 def frames_in(folder: Path, pattern: str, count: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
@@ -294,101 +300,6 @@ def test_frames_of_different_sizes_are_refused(tmp_path: Path):
     cv2.imwrite(str(folder / "000005.jpg"), frame(5, width=320))
     with pytest.raises(ValueError, match=r"undecodable: frames of different sizes \(160x96, 320x96\)"):
         read(folder)
-
-
-# -- finding them
-
-
-def touch(folder: Path, *names: str) -> Path:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("files", "pattern"),
-    [
-        (["a.mp4", "b.mp4"], "{name}"),
-        (["one/a_rgb.avi", "two/b_rgb.avi"], "{name}_rgb"),
-        (["a_color.avi", "b_color.AVI"], "{name}_color"),
-        (["a_depth.mp4", "b_depth.mp4"], "{name}_depth"),
-        (["a.avi", "b.mp4"], "{name}"),
-        (["a_rgb.mp4", "b_rgb.mp4", "a_depth.mp4", "b_depth.mp4"], "{name}_rgb"),
-        (["a.mp4", "b.mp4", "a.txt", "b.npy", "other.mp4"], "{name}"),
-    ],
-)
-def test_videos_are_found_by_name_anywhere_under_the_folder(tmp_path: Path, files: list[str], pattern: str):
-    found = find_videos(touch(tmp_path, *files), ["a", "b"])
-    assert found.pattern == pattern
-    assert [found.paths[name] for name in "ab"] == [tmp_path / file for file in files[:2]]
-
-
-@pytest.mark.parametrize(
-    ("files", "pattern", "paths"),
-    [
-        (["a/000001.jpg", "b/000001.jpg"], "{name}", ["a", "b"]),
-        (["x/a_rgb/img_1.png", "y/b_rgb/img_1.png"], "{name}_rgb", ["x/a_rgb", "y/b_rgb"]),
-        (["a/frame_1_rgb.jpg", "a/frame_1_depth.png", "a/x.txt", "b.mp4"], "{name}", ["a", "b.mp4"]),
-        (["a/a.mp4", "b/clip/b.mp4", "other/1.jpg"], "{name}", ["a/a.mp4", "b/clip/b.mp4"]),
-        (["a_rgb.mp4", "b_rgb.mp4", "a/1.jpg"], "{name}_rgb", ["a_rgb.mp4", "b_rgb.mp4"]),
-    ],
-)
-def test_a_folder_of_images_is_a_video(tmp_path: Path, files: list[str], pattern: str, paths: list[str]):
-    found = find_videos(touch(tmp_path, *files), ["a", "b"])
-    assert found.pattern == pattern
-    assert [found.paths[name] for name in "ab"] == [tmp_path / path for path in paths]
-
-
-def test_a_folder_of_images_may_be_a_link(tmp_path: Path):
-    (tmp_path / "videos").mkdir()
-    (tmp_path / "videos" / "a").symlink_to(touch(tmp_path / "elsewhere", "1.jpg"))
-    assert find_videos(tmp_path / "videos", ["a"]).paths == {"a": tmp_path / "videos" / "a"}
-
-
-def test_northwestern_uclas_views_are_part_of_the_name(tmp_path: Path):
-    """There the same clip is a folder in each of three folders, view_1 to view_3; its skeletons are called so."""
-    names = [f"a01_s01_e00_v0{view}" for view in (1, 2, 3)]
-    touch(tmp_path, *(f"multiview_action/view_{view}/a01_s01_e00/frame_0_tc_7_rgb.jpg" for view in (1, 2, 3)))
-    found = find_videos(tmp_path, names)
-    assert found.pattern == "{name}"
-    assert [found.paths[name].parent.name for name in names] == ["view_1", "view_2", "view_3"]
-
-
-def test_the_frames_of_a_wanted_clip_are_not_walked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """114,480 folders of a hundred images are found without a look at all of them."""
-    touch(tmp_path, *(f"{name}/{number}.jpg" for name in "ab" for number in range(50)))
-    looked, real = [], video._is
-    monkeypatch.setattr(video, "_is", lambda file, suffixes: looked.append(file) or real(file, suffixes))
-    assert set(find_videos(tmp_path, ["a", "b"]).paths) == {"a", "b"}
-    assert len(looked) == 2
-
-
-def test_a_sample_without_a_video_is_left_out(tmp_path: Path):
-    assert set(find_videos(touch(tmp_path, "a.mp4"), ["a", "b"]).paths) == {"a"}
-
-
-def test_two_videos_of_one_name_are_refused(tmp_path: Path):
-    touch(tmp_path, "x/a.mp4", "y/a.avi")
-    with pytest.raises(
-        ValueError, match=r"a: 2 videos of this name \(.*x/a\.mp4, .*y/a\.avi\); give the folder of one"
-    ):
-        find_videos(tmp_path, ["a"])
-
-
-def test_a_video_and_a_folder_of_images_of_one_name_are_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"a: 2 videos of this name \(.*x/a, .*y/a\.mp4\)"):
-        find_videos(touch(tmp_path, "x/a/1.jpg", "y/a.mp4"), ["a"])
-
-
-def test_no_video_at_all_is_refused_with_what_was_looked_for_and_what_was_there(tmp_path: Path):
-    touch(tmp_path, "S001.mp4", "S002/1.jpg", "notes.txt")
-    looked = rf"looked for a, a_rgb, a_color, a_depth \({' '.join(video.SUFFIXES)}\)"
-    wanted = f"no video of any of 2 samples; {looked}; found S001, S002"
-    with pytest.raises(ValueError, match=wanted):
-        find_videos(tmp_path, ["a", "b"])
-    with pytest.raises(FileNotFoundError, match="no such folder of videos"):
-        find_videos(tmp_path / "nowhere", ["a"])
 
 
 def test_the_size_of_a_video_is_that_of_its_file(tmp_path: Path):
