@@ -55,7 +55,8 @@ class RawFile:
 
     def _file(self, limit: int) -> bytes:
         with self.path.open("rb") as file:
-            return file.read(limit + 1)
+            size = os.fstat(file.fileno()).st_size  # a buffer of the limit's size would cost more than reading
+            return file.read(min(size, limit) + 1)
 
     def _member(self, limit: int) -> bytes:
         try:

@@ -55,7 +55,7 @@ NTU120 = Release("NTU RGB+D 120", 114_480, 535, 32, 120)
 
 def of_ntu60(side: Callable[[Clip], int]) -> Callable[[Clip], int]:
     """A split of the clips that NTU 60 has, for a cache that holds more."""
-    return lambda clip: side(clip) if clip.columns["setup"] <= 32 else OUT
+    return lambda clip: side(clip) if clip.columns["setup"] <= SETUPS_60 else OUT
 
 
 _XSUB_60 = by_column("subject", lambda subject: subject in _TRAIN_60, lambda subject: subject not in _TRAIN_60)
