@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,11 +23,12 @@ from ..cache.skeletons import TEST, TRAIN, Skeletons
 from .clock import DEVICE_STEPS, Clock, bottleneck
 
 if TYPE_CHECKING:
+    from .dataset import Finding
     from .prepare import Prepared
     from .stage import Extraction, Report
 
 OnProgress = Callable[[int, int], None]
-LISTED = 40  # odd files, or failed clips, shown on the terminal; all of them are in a file
+LISTED = 40  # kinds of findings, or failed clips, shown on the terminal; all of them are in a file
 DOUBTFUL = 0.5  # of a model's belief in a prompt's candidates: below, it mostly says something else
 OF_THE_MODEL = ("not finite", "overflow", "constant")  # how failures begin that are no fault of a video
 PLAIN_EVERY = 15.0  # seconds between lines where there is no terminal
@@ -128,13 +131,23 @@ def show_prepared(console: Console, prepared: Prepared, out: Path) -> None:
     console.print(data_table(prepared.skeletons))
     if prepared.counts:
         console.print(count_table(prepared.counts))
-    for finding in prepared.findings[:LISTED]:
-        say(console, f"{finding.file}: {finding.found}; {finding.done}")
-    if len(prepared.findings) > LISTED:
-        say(console, f"and {len(prepared.findings) - LISTED:,} more in {out / 'findings.csv'}")
+    for line in finding_lines(prepared.findings):
+        say(console, line)
+    if prepared.findings:
+        say(console, f"{len(prepared.findings):,} findings in all: {out / 'findings.csv'}")
     for warning in prepared.warnings:
         say(console, f"note: {warning}", "yellow")
     say(console, f"{'all is there already' if prepared.again else 'written'}: {out / 'skeletons.h5'}")
+
+
+def finding_lines(findings: Sequence[Finding]) -> list[str]:
+    """A line for each kind of finding, by its first file; kinds differ in more than numbers, or after the colon."""
+    kinds: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    for finding in findings:
+        kinds[re.sub("[0-9]+", "#", finding.found.split(":")[0]), finding.done].append(finding)
+    lines = [(f"{alike[0].file}: {alike[0].found}; {alike[0].done}", len(alike) - 1) for alike in kinds.values()]
+    shown = [f"{line}; and {more:,} like it" if more else line for line, more in lines[:LISTED]]
+    return shown + ([f"and {len(lines) - LISTED:,} kinds of findings more"] if len(lines) > LISTED else [])
 
 
 def count_table(counts: Mapping[str, int]) -> Table:

@@ -86,7 +86,9 @@ def read_unit(unit: Unit, folder: Path, wanted: Wanted) -> None:
     clips = [clip for file in unit.files if (clip := _read_one(file, wanted, findings))]
     if clips:
         write_table(unit.part(folder), _columns(clips), {})
-    counts: Counter[str] = sum((Counter(clip.counts) for clip in clips), Counter())
+    counts = Counter[str]()
+    for clip in clips:
+        counts.update(clip.counts)  # which keeps what was looked for and never found
     content = {
         "clips": [(clip.name, clip.label, dict(clip.columns)) for clip in clips],
         "findings": [(finding.file, finding.found, finding.done) for finding in findings],

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -21,8 +22,9 @@ from mmcl.cache.mapped import map_table
 from mmcl.cache.skeletons import TEST, TRAIN, read_skeletons
 from mmcl.cache.table import Ragged, damaged_rows
 from mmcl.pipeline.datasets import DATASETS, open_dataset, place_of
-from mmcl.pipeline.prepare import Prepared, RawClip, prepare
+from mmcl.pipeline.prepare import Finding, Prepared, RawClip, prepare
 from mmcl.pipeline.raw import RawFile
+from mmcl.pipeline.report import finding_lines
 from mmcl.pipeline.stop import Stop, Stopped
 from mmcl.pipeline.units import SMALLEST
 
@@ -320,6 +322,25 @@ def test_whatever_a_file_does_to_its_reader_it_is_a_finding(tmp_path, error):
     found = prepare("nw-ucla", opened, tmp_path / "out", nothing)
     assert [finding.file for finding in found.findings] == ["a01_s00_e01_v02.json"]
     assert len(found.skeletons.names) == 2
+
+
+def test_findings_of_a_kind_are_one_line():
+    findings = [Finding(f"f{number}", f"line {number} is torn: x{number}", "left out") for number in range(3)]
+    assert finding_lines([*findings, Finding("g", "1 frame", "kept"), Finding("h", "1 frame", "left out")]) == [
+        "f0: line 0 is torn: x0; left out; and 2 like it",
+        "g: 1 frame; kept",
+        "h: 1 frame; left out",
+    ]
+    many_kinds = [Finding("f", f"fault {chr(97 + kind // 26)}{chr(97 + kind % 26)}", "kept") for kind in range(50)]
+    assert finding_lines(many_kinds)[-1] == "and 10 kinds of findings more" and len(finding_lines(many_kinds)) == 41
+
+
+def test_what_the_readers_counted_is_summed_zeros_too(tmp_path):
+    opened = open_dataset("nw-ucla", many(tmp_path / "raw", 40))
+    whole = opened.reader
+    opened.reader = lambda file: replace(whole(file), counts={"bodies": 2, "dropped": 0})
+    assert prepare("nw-ucla", opened, tmp_path / "out", nothing).counts == {"bodies": 80, "dropped": 0}
+    assert prepare("nw-ucla", opened, tmp_path / "out", nothing).counts == {"bodies": 80, "dropped": 0}
 
 
 def test_two_commands_at_once_are_refused(tmp_path):
