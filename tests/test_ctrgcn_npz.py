@@ -66,7 +66,7 @@ def test_ntu60s_clips_have_their_real_frames_and_bodies(compressed, tmp_path):
     assert list(cache.splits) == ["xsub"]
     assert cache.splits["xsub"].sides.tolist() == [TRAIN, TRAIN, TEST, TEST]
     assert cache.splits["xsub"].body_rule == "zero"
-    assert found.counts == {CUT: 7 + 5 + 0 + 11, ABSENT: 3}
+    assert found.counts == {CUT: 7 + 5 + 0 + 11, ABSENT: 3, REPEATED: 0}
     assert found.warnings[:3] == ["a file of CTR-GCN's holds one split: this one is xsub", CENTRED, UNNAMED]
     assert "xsub: 2 train / 2 test, published are 40,091 / 16,487" in found.warnings
 
