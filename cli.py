@@ -10,6 +10,7 @@ import typer
 
 from .pipeline.commands import caches, models, show
 from .pipeline.data_commands import data as data_sets
+from .pipeline.data_commands import prepare
 from .pipeline.prompts import PROMPTS
 from .pipeline.stop import Stopped
 
@@ -48,40 +49,7 @@ def top(version: Annotated[bool, typer.Option("--version", help="Say which versi
         raise typer.Exit
 
 
-@app.command()
-def prepare(
-    dataset: Annotated[
-        str,
-        typer.Argument(
-            help="ntu60, ntu120, nw-ucla, utd-mhad, sysu; pyskl or ctrgcn for the files of those projects; "
-            "folder for one's own data."
-        ),
-    ],
-    raw: Annotated[Path, typer.Argument(help="The folder with the raw skeleton files, or the zip or file of them.")],
-    out: Annotated[Path | None, typer.Option(help="Where the skeleton cache goes; data/DATASET if not given.")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes that read; one a core if not given.")] = None,
-    layout: Annotated[
-        str | None, typer.Option(help="folder: the joints' layout, such as kinect-v2, coco-17; by their number else.")
-    ] = None,
-    split_by: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="folder: a split in which every second value tests.")
-    ] = None,
-    test: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="folder: a random split, this share of each class tests.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="folder: of the random split; 0 if not given.")] = None,
-) -> None:
-    """Raw skeletons to a skeleton cache, with a report of what was odd. Run again, it resumes."""
-    from .pipeline.datasets import open_dataset, place_of
-    from .pipeline.prepare import prepare as run_prepare
-    from .pipeline.report import bars, new_console, show_prepared
-    from .pipeline.stop import clean_stop
-
-    console, (name, out) = new_console(), place_of(dataset, raw, out)
-    opened = open_dataset(dataset, raw, layout=layout, split_by=split_by, test=test, seed=seed)
-    with clean_stop() as stop, bars(console) as bar:
-        prepared = run_prepare(name, opened, out, bar(f"reading {name}"), jobs=jobs, stop=stop)
-    show_prepared(console, prepared, out)
+app.command()(prepare)
 
 
 @app.command("extract-features")

@@ -1,4 +1,4 @@
-"""`mmcl data check` and `mmcl data show`: what is wrong with a data set, and what a clip looks like."""
+"""`mmcl prepare`, `mmcl data check` and `mmcl data show`: a data set made, looked through, and a clip drawn."""
 
 from __future__ import annotations
 
@@ -22,6 +22,41 @@ PATIENCE = 2.0  # seconds, before a bar is shown
 EXAMPLES = 3  # clips named of a finding; all of them are in a file
 
 DataDir = Annotated[Path, typer.Argument(metavar="DATA", help="A data set's folder, made by `mmcl prepare`.")]
+
+
+def prepare(
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="ntu60, ntu120, nw-ucla, utd-mhad, sysu; pyskl or ctrgcn for the files of those projects; "
+            "folder for one's own data."
+        ),
+    ],
+    raw: Annotated[Path, typer.Argument(help="The folder with the raw skeleton files, or the zip or file of them.")],
+    out: Annotated[Path | None, typer.Option(help="Where the skeleton cache goes; data/DATASET if not given.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes that read; one a core if not given.")] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="folder: the joints' layout, such as kinect-v2, coco-17; by their number else.")
+    ] = None,
+    split_by: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="folder: a split in which every second value tests.")
+    ] = None,
+    test: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="folder: a random split, this share of each class tests.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="folder: of the random split; 0 if not given.")] = None,
+) -> None:
+    """Raw skeletons to a skeleton cache, with a report of what was odd. Run again, it resumes."""
+    from .datasets import open_dataset, place_of
+    from .prepare import prepare as run_prepare
+    from .report import bars, new_console, show_prepared
+    from .stop import clean_stop
+
+    console, (name, out) = new_console(), place_of(dataset, raw, out)
+    opened = open_dataset(dataset, raw, layout=layout, split_by=split_by, test=test, seed=seed)
+    with clean_stop() as stop, bars(console) as bar:
+        prepared = run_prepare(name, opened, out, bar(f"reading {name}"), jobs=jobs, stop=stop)
+    show_prepared(console, prepared, out)
 
 
 @data.command("check")

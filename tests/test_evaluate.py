@@ -197,7 +197,9 @@ def test_another_data_set_is_refused(own: Path, data: Path):
     skeletons = read_skeletons(data / "skeletons.h5")
     named = tuple(reversed(skeletons.classes))
     write_skeletons(data / "skeletons.h5", replace(skeletons, dataset="other", classes=named))
-    with pytest.raises(ValueError, match=r"trained on acted \(6 classes, kinect-v1 in metres\), these skeletons are other \(6"):
+    with pytest.raises(
+        ValueError, match=r"trained on acted \(6 classes, kinect-v1 in metres\), these skeletons are other \(6"
+    ):
         evaluate(own, data, nothing)
 
 
