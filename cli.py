@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,11 @@ from .pipeline.prompts import PROMPTS
 from .pipeline.stop import Stopped
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rich.table import Table
+
+    from .pipeline.report import OnProgress
     from .trainer.evaluate import Evaluation
 
 app = typer.Typer(
@@ -244,37 +249,33 @@ def demo(out: Annotated[Path, typer.Option(help="Where everything goes.")] = Pat
 
 
 def _evaluate(runs: list[Path], data: Path | None) -> list[Evaluation]:
-    from .pipeline.report import bars, new_console, say
     from .trainer.evaluate import evaluate as run_evaluate
     from .trainer.report import class_table, result_table
 
-    console, results = new_console(), []
-    for run in runs:
-        with bars(console) as bar:
-            result = run_evaluate(run, data, bar("test clips"))
-        console.print(class_table(result))
-        console.print(result_table(result))
-        for note in result.notes:
-            say(console, note)
-        say(console, f"written: {result.folder}")
-        results.append(result)
-    return results
+    return [_tested(lambda bar, run=run: run_evaluate(run, data, bar), (class_table, result_table)) for run in runs]
 
 
 def _transfer(runs: list[Path], data: Path) -> None:
-    from .pipeline.report import bars, new_console, say
     from .trainer.transfer import evaluate_transfer
     from .trainer.transfer_report import transfer_class_table, transfer_table
 
-    console = new_console()
     for run in runs:
-        with bars(console) as bar:
-            result = evaluate_transfer(run, data, bar("clips"))
-        console.print(transfer_class_table(result))
-        console.print(transfer_table(result))
-        for note in result.notes:
-            say(console, note)
-        say(console, f"written: {result.folder}")
+        _tested(lambda bar, run=run: evaluate_transfer(run, data, bar), (transfer_class_table, transfer_table))
+
+
+def _tested(test: Callable[[OnProgress], Any], tables: Sequence[Callable[[Any], Table]]) -> Any:
+    """The result of a test, shown: its tables, what to know beside them, and where it was written."""
+    from .pipeline.report import bars, new_console, say
+
+    console = new_console()
+    with bars(console) as bar:
+        result = test(bar("test clips"))
+    for table in tables:
+        console.print(table(result))
+    for note in result.notes:
+        say(console, note)
+    say(console, f"written: {result.folder}")
+    return result
 
 
 def main() -> None:
