@@ -34,7 +34,14 @@ def children(parent: int | str = "self") -> set[int]:
     for file in Path(f"/proc/{parent}/task").glob("*/children"):
         with suppress(FileNotFoundError):  # a thread that has just ended
             found |= {int(pid) for pid in file.read_text().split()}
-    return found
+    return {pid for pid in found if not is_pythons_own(pid)}
+
+
+def is_pythons_own(process: int) -> bool:
+    """Whether it is multiprocessing's tracker, which stays as long as the test session."""
+    with suppress(FileNotFoundError):
+        return b"resource_tracker" in Path(f"/proc/{process}/cmdline").read_bytes()
+    return False
 
 
 def soon(true: Callable[[], object]) -> bool:
