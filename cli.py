@@ -11,7 +11,7 @@ import typer
 from .pipeline.commands import caches, models, show
 from .pipeline.data_commands import data as data_sets
 from .pipeline.data_commands import prepare
-from .pipeline.prompts import PROMPTS
+from .pipeline.encoders.prompts import PROMPTS
 from .pipeline.stop import Stopped
 
 if TYPE_CHECKING:
@@ -95,12 +95,12 @@ def extract_features(
     ] = None,
 ) -> None:
     """Videos to caches of person images, RGB features and text features. Run again, it resumes."""
-    from .pipeline.plan import Request
+    from .pipeline.extraction.plan import Request
+    from .pipeline.extraction.shard import find_device, find_shard
+    from .pipeline.extraction.stage import extract_features as run_extract
+    from .pipeline.extraction.wanted import choose_prompts
     from .pipeline.report import bars, new_console, note_failures, say, show_extraction
-    from .pipeline.shard import find_device, find_shard
-    from .pipeline.stage import extract_features as run_extract
     from .pipeline.stop import clean_stop
-    from .pipeline.wanted import choose_prompts
 
     if video_pattern and not videos:
         raise ValueError("--video-pattern says where videos lie under --videos; give that folder too")
@@ -216,9 +216,9 @@ app.command()(show)
 def demo(out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo")) -> None:
     """The whole way in about two minutes, on data and tiny models that it makes itself."""
     from .cache.store import move_caches
+    from .pipeline.demo.synthetic import make_dataset
+    from .pipeline.demo.tiny import build_tiny
     from .pipeline.report import DEMO_END, bars, demo_table, new_console, say
-    from .pipeline.synthetic import make_dataset
-    from .pipeline.tiny import build_tiny
 
     console = new_console()
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmcl.pipeline.synthetic import make_dataset
+from mmcl.pipeline.demo.synthetic import make_dataset
 
 from . import (
     extraction_again,

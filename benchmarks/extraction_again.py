@@ -9,12 +9,12 @@ from pathlib import Path
 
 from mmcl.cache.index import open_index
 from mmcl.cache.store import find_caches
-from mmcl.pipeline.decoder import Decoders
-from mmcl.pipeline.plan import Request
-from mmcl.pipeline.prompts import PROMPTS
-from mmcl.pipeline.shard import UNIT
-from mmcl.pipeline.tiny import build_tiny
-from mmcl.pipeline.video import Clip
+from mmcl.pipeline.demo.tiny import build_tiny
+from mmcl.pipeline.encoders.prompts import PROMPTS
+from mmcl.pipeline.extraction.plan import Request
+from mmcl.pipeline.extraction.shard import UNIT
+from mmcl.pipeline.videos.decoder import Decoders
+from mmcl.pipeline.videos.video import Clip
 
 from .extraction_runs import MODELS, Run, alone, clip_names, extract, extract_shown, new_data, request
 

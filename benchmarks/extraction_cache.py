@@ -17,7 +17,7 @@ from mmcl.cache.merge import merge
 from mmcl.cache.recipe import Recipe, read_recipe
 from mmcl.cache.store import Made, cache_folders, create_cache, library_versions, open_cache, verify, write_part
 from mmcl.cache.table import Column, Ragged
-from mmcl.pipeline.shard import UNIT
+from mmcl.pipeline.extraction.shard import UNIT
 
 from .extraction_runs import CORES, alone, clip_names, extract, new_data, quiet, request
 

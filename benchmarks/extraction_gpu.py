@@ -13,11 +13,11 @@ import torch
 from mmcl.cache.recipe import read_recipe
 from mmcl.cache.store import find_caches, open_cache
 from mmcl.cache.table import Ragged
-from mmcl.pipeline.encoder import ENCODERS, Encoder
-from mmcl.pipeline.person import from_jpegs
-from mmcl.pipeline.plan import Request
-from mmcl.pipeline.prompts import PROMPTS
-from mmcl.pipeline.stage import extract_features
+from mmcl.pipeline.encoders.encoder import ENCODERS, Encoder
+from mmcl.pipeline.encoders.prompts import PROMPTS
+from mmcl.pipeline.extraction.plan import Request
+from mmcl.pipeline.extraction.stage import extract_features
+from mmcl.pipeline.videos.person import from_jpegs
 
 from .extraction_runs import alone, clip_names, extract, new_data, request
 

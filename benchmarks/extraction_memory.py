@@ -11,9 +11,9 @@ import numpy as np
 from mmcl.cache.skeletons import read_skeletons
 from mmcl.cache.store import create_cache, write_part
 from mmcl.cache.table import Ragged
-from mmcl.pipeline.images import image_recipe
-from mmcl.pipeline.person import WholeFrame, image_layout, to_jpegs
-from mmcl.pipeline.shard import WHOLE
+from mmcl.pipeline.extraction.images import image_recipe
+from mmcl.pipeline.extraction.shard import WHOLE
+from mmcl.pipeline.videos.person import WholeFrame, image_layout, to_jpegs
 
 from .extraction_runs import MODELS, alone, extract, new_data, request
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmcl.pipeline.encoder import load_rgb
-from mmcl.pipeline.person import image_layout
-from mmcl.pipeline.video import bin_centres
+from mmcl.pipeline.encoders.encoder import load_rgb
+from mmcl.pipeline.videos.person import image_layout
+from mmcl.pipeline.videos.video import bin_centres
 
 from .extraction_runs import Run, alone, clip_names, costing, extract, new_data, quiet, request
 

@@ -23,8 +23,8 @@ import numpy as np
 
 from mmcl.pipeline.datasets.ntu import NTU60, Ntu60, read_clip
 from mmcl.pipeline.datasets.ntu_file import parse_skeleton
-from mmcl.pipeline.prepare import prepare
-from mmcl.pipeline.raw import RawFile
+from mmcl.pipeline.preparation.prepare import prepare
+from mmcl.pipeline.preparation.raw import RawFile
 from mmcl.tests.ntu_files import acted, write_skeleton
 
 from .extraction_runs import CORES, Cost, Run, alone, costing, quiet

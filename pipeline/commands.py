@@ -168,7 +168,7 @@ def export(data: DataDir, cache: CacheName, out: Annotated[Path, typer.Option(he
 @models.command()
 def encoders() -> None:
     """A line a model family: what was tested, what it needs, what is known not to work."""
-    from .families import KNOWN_NOT_TO_WORK, LLM_FAMILIES, RGB_FAMILIES, TORCHVISION_LLM_TYPES, TRIED_LLM_TYPES
+    from .encoders.families import KNOWN_NOT_TO_WORK, LLM_FAMILIES, RGB_FAMILIES, TORCHVISION_LLM_TYPES, TRIED_LLM_TYPES
     from .report import new_console, say
     from .tables import family_table
 
@@ -195,7 +195,7 @@ def show(
     ] = None,
 ) -> None:
     """Draw what the models saw of some clips, with their answers under it."""
+    from .pictures.show import contact_sheet
     from .report import new_console, say
-    from .show import contact_sheet
 
     say(new_console(), f"written: {contact_sheet(data, names or (), out, images, text or ())}")

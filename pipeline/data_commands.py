@@ -48,7 +48,7 @@ def prepare(
 ) -> None:
     """Raw skeletons to a skeleton cache, with a report of what was odd. Run again, it resumes."""
     from .datasets import open_dataset, place_of
-    from .prepare import prepare as run_prepare
+    from .preparation.prepare import prepare as run_prepare
     from .report import bars, new_console, show_prepared
     from .stop import clean_stop
 
@@ -97,7 +97,7 @@ def show_data(
     ] = None,
 ) -> None:
     """Draw a clip's skeleton, moving or as a strip of poses."""
-    from .moving import show_clip
+    from .pictures.moving import show_clip
     from .report import new_console, say
 
     console, out = new_console(), out or Path(f"{Path(name).name}.gif")

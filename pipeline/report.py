@@ -20,12 +20,12 @@ from rich.text import Text
 
 from ..cache.files import write_csv
 from ..cache.skeletons import TEST, TRAIN, Skeletons
-from .clock import DEVICE_STEPS, Clock, bottleneck
+from .extraction.clock import DEVICE_STEPS, Clock, bottleneck
 
 if TYPE_CHECKING:
-    from .dataset import Finding
-    from .prepare import Prepared
-    from .stage import Extraction, Report
+    from .extraction.stage import Extraction, Report
+    from .preparation.dataset import Finding
+    from .preparation.prepare import Prepared
 
 OnProgress = Callable[[int, int], None]
 LISTED = 40  # kinds of findings, or failed clips, shown on the terminal; all of them are in a file

@@ -15,7 +15,7 @@ from rich.table import Table
 from ..cache.compare import Comparison
 from ..cache.index import Index
 from ..cache.recipe import Recipe
-from .families import Family
+from .encoders.families import Family
 from .report import cell, say
 
 ACROSS = 5  # caches beside each other in one table

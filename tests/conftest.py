@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from mmcl.pipeline.datasets import open_dataset
-from mmcl.pipeline.prepare import prepare
-from mmcl.pipeline.synthetic import make_dataset
-from mmcl.pipeline.tiny import TINY, build_tiny
+from mmcl.pipeline.demo.synthetic import make_dataset
+from mmcl.pipeline.demo.tiny import TINY, build_tiny
+from mmcl.pipeline.preparation.prepare import prepare
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -16,13 +16,13 @@ import numpy as np
 from mmcl.cache.skeletons import Layout, Skeletons, Split, write_skeletons
 from mmcl.cache.store import Rows, find_caches, open_cache
 from mmcl.cache.table import Ragged
-from mmcl.pipeline.decoder import Decoders
-from mmcl.pipeline.encoder import ENCODERS
-from mmcl.pipeline.plan import Bars, Request
-from mmcl.pipeline.prompts import PROMPTS
-from mmcl.pipeline.shard import WHOLE, Shard
-from mmcl.pipeline.stage import Extraction, extract_features
+from mmcl.pipeline.encoders.encoder import ENCODERS
+from mmcl.pipeline.encoders.prompts import PROMPTS
+from mmcl.pipeline.extraction.plan import Bars, Request
+from mmcl.pipeline.extraction.shard import WHOLE, Shard
+from mmcl.pipeline.extraction.stage import Extraction, extract_features
 from mmcl.pipeline.stop import Stop
+from mmcl.pipeline.videos.decoder import Decoders
 
 Answer = Callable[[np.ndarray], Any]
 
@@ -94,7 +94,7 @@ def extract(
         retry, accept,
     )  # fmt: skip
     encoders = {"rgb": lambda *_, **__: [rgb], "text": lambda *_, **__: list(texts)}
-    shared = patch("mmcl.pipeline.stage.Decoders", lambda count: nullcontext(decoders()))
+    shared = patch("mmcl.pipeline.extraction.stage.Decoders", lambda count: nullcontext(decoders()))
     with patch.dict(ENCODERS, encoders), shared:
         return extract_features(request, bars, stop)
 

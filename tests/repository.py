@@ -13,8 +13,8 @@ import torch
 import transformers as hf
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from mmcl.pipeline.checkpoint import quiet
-from mmcl.pipeline.prompts import PROMPTS
+from mmcl.pipeline.encoders.checkpoint import quiet
+from mmcl.pipeline.encoders.prompts import PROMPTS
 
 SIDE = 32  # px
 SQUARE = {"height": SIDE, "width": SIDE}

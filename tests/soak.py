@@ -133,7 +133,9 @@ class Writers:
 def serve() -> None:
     """Fork and wait for processes as the lines on stdin say; answers a number a line."""
     from mmcl import cli  # noqa: F401 - what every child would import
-    from mmcl.pipeline import commands, encoder, plan, report, stage, stop  # noqa: F401
+    from mmcl.pipeline import commands, report, stop  # noqa: F401
+    from mmcl.pipeline.encoders import encoder  # noqa: F401
+    from mmcl.pipeline.extraction import plan, stage  # noqa: F401
 
     for line in sys.stdin:
         request = json.loads(line)
@@ -181,7 +183,7 @@ def run(asked: Mapping[str, Any]) -> None:
 
 def become_small(pause: float, hold: str) -> None:
     """Units of a few clips, slow writes, and a line in `written.log` as each unit begins to be written."""
-    from mmcl.pipeline import ledger, shard
+    from mmcl.pipeline.extraction import ledger, shard
 
     shard.UNIT = UNIT
     fsync, write = os.fsync, ledger.write_part
@@ -319,7 +321,7 @@ def main() -> None:
     if sys.argv[1:] == ["serve"]:
         serve()
         return
-    from mmcl.pipeline.synthetic import make_dataset
+    from mmcl.pipeline.demo.synthetic import make_dataset
 
     with tempfile.TemporaryDirectory() as folder:
         work, writers = Path(folder), Writers(Path(folder))

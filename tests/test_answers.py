@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmcl.pipeline import llm
-from mmcl.pipeline.prompts import PROMPTS
-from mmcl.pipeline.tiny import CHAT
+from mmcl.pipeline.demo.tiny import CHAT
+from mmcl.pipeline.encoders import llm
+from mmcl.pipeline.encoders.prompts import PROMPTS
 
 QUESTION = PROMPTS["touching-head"]
 

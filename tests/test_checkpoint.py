@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mmcl.pipeline.checkpoint import fingerprint
-from mmcl.pipeline.encoder import ENCODERS
-from mmcl.pipeline.prompts import PROMPTS
-from mmcl.pipeline.tiny import TINY, build_tiny
+from mmcl.pipeline.demo.tiny import TINY, build_tiny
+from mmcl.pipeline.encoders.checkpoint import fingerprint
+from mmcl.pipeline.encoders.encoder import ENCODERS
+from mmcl.pipeline.encoders.prompts import PROMPTS
 
 QUESTION = PROMPTS["touching-head"]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mmcl.cli import main
-from mmcl.pipeline.tiny import build_tiny
+from mmcl.pipeline.demo.tiny import build_tiny
 
 FAST = ("--set", "width=8", "--set", "window=16", "--set", "epochs=2", "--set", "batch=4", "--set", "warmup=0")
 

@@ -16,9 +16,9 @@ from mmcl.cache.recipe import Recipe
 from mmcl.cache.skeletons import read_skeletons
 from mmcl.cache.store import Made, create_cache, is_merged, open_cache, write_part
 from mmcl.cli import app
-from mmcl.pipeline.families import KNOWN_NOT_TO_WORK, LLM_FAMILIES, RGB_FAMILIES
-from mmcl.pipeline.person import image_layout, to_jpegs
+from mmcl.pipeline.encoders.families import KNOWN_NOT_TO_WORK, LLM_FAMILIES, RGB_FAMILIES
 from mmcl.pipeline.tables import side_by_side
+from mmcl.pipeline.videos.person import image_layout, to_jpegs
 
 ASKED = {"prompt": "holding-object", "prompt_text": "Whether?", "candidates": ["yes", "no"], "dtype": "float32"}
 

@@ -9,8 +9,8 @@ import pytest
 
 from mmcl.cache.convert import convert
 from mmcl.cache.skeletons import Layout
-from mmcl.pipeline.convert import joint_map
-from mmcl.pipeline.layouts import COCO_17, H36M_17, KINECT_V1, KINECT_V1_UTD, KINECT_V2, LAYOUTS
+from mmcl.pipeline.preparation.convert import joint_map
+from mmcl.pipeline.preparation.layouts import COCO_17, H36M_17, KINECT_V1, KINECT_V1_UTD, KINECT_V2, LAYOUTS
 
 KINECTS = (KINECT_V1, KINECT_V1_UTD, KINECT_V2)
 PAIRS = list(permutations(LAYOUTS.values(), 2))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmcl.pipeline.layouts import KINECT_V1, KINECT_V2
+from mmcl.pipeline.preparation.layouts import KINECT_V1, KINECT_V2
 from mmcl.trainer.backbones.original import from_original, load_original
 from mmcl.trainer.graph import adjacency
 from mmcl.trainer.model import build_model

@@ -12,8 +12,8 @@ import pytest
 from mmcl.cache.skeletons import TEST, TRAIN, read_skeletons
 from mmcl.pipeline.datasets.ctrgcn import ABSENT, CENTRED, CUT, NAMES, REPEATED, UNNAMED, UNORDERED, CtrGcn
 from mmcl.pipeline.datasets.ntu_classes import CLASSES
-from mmcl.pipeline.npz import NpzArray
-from mmcl.pipeline.prepare import Prepared, prepare
+from mmcl.pipeline.preparation.npz import NpzArray
+from mmcl.pipeline.preparation.prepare import Prepared, prepare
 
 FRAMES = 12
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from mmcl.cache.store import Rows, find_caches, open_cache
-from mmcl.pipeline.encoder import ENCODERS
-from mmcl.pipeline.prompts import PROMPTS
+from mmcl.pipeline.encoders.encoder import ENCODERS
+from mmcl.pipeline.encoders.prompts import PROMPTS
 
 QUESTION, DESCRIPTION = PROMPTS["touching-head"], PROMPTS["describe-person"]
 MANUAL = Path(__file__).parent.parent / "docs" / "encoders.md"
@@ -118,7 +118,8 @@ def test_a_module_that_cannot_be_imported_is_refused():
 
 def test_naming_encoders_and_prompts_loads_no_big_library():
     code = (
-        "import sys, mmcl.pipeline.encoder, mmcl.pipeline.prompts; print({'torch', 'transformers'} & set(sys.modules))"
+        "import sys, mmcl.pipeline.encoders.encoder, mmcl.pipeline.encoders.prompts\n"
+        "print({'torch', 'transformers'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
 

@@ -23,8 +23,8 @@ from mmcl.pipeline.checks.check import check
 from mmcl.pipeline.checks.finding import MEANINGS
 from mmcl.pipeline.data_commands import data as commands
 from mmcl.pipeline.datasets import open_dataset
-from mmcl.pipeline.layouts import COCO_17, KINECT_V1, KINECT_V1_UTD
-from mmcl.pipeline.prepare import prepare
+from mmcl.pipeline.preparation.layouts import COCO_17, KINECT_V1, KINECT_V1_UTD
+from mmcl.pipeline.preparation.prepare import prepare
 
 REAL = Path(os.environ.get("MMCL_REAL_DATA", "absent"))
 real_data = pytest.mark.skipif(not REAL.is_dir(), reason="MMCL_REAL_DATA names no folder with nw_ucla and utd_mhad")

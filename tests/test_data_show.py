@@ -17,10 +17,10 @@ from mmcl.cache.recipe import Recipe
 from mmcl.cache.skeletons import TRAIN, Layout, Skeletons, Split, read_skeletons, write_skeletons
 from mmcl.cache.store import create_cache, write_part
 from mmcl.pipeline.data_commands import data as commands
-from mmcl.pipeline.moving import FIELD, MOST_FRAMES, PADDING, draw_frames, draw_strip, read_clip, show_clip
-from mmcl.pipeline.picture import to_jpegs
-from mmcl.pipeline.pose import PAINTS, draw_pose, fit, front, grid_step
-from mmcl.pipeline.sheet import CARD
+from mmcl.pipeline.pictures.moving import FIELD, MOST_FRAMES, PADDING, draw_frames, draw_strip, read_clip, show_clip
+from mmcl.pipeline.pictures.pose import PAINTS, draw_pose, fit, front, grid_step
+from mmcl.pipeline.pictures.sheet import CARD
+from mmcl.pipeline.videos.picture import to_jpegs
 
 # a cross: head up, left hand and right hand, two feet
 CROSS = Layout(

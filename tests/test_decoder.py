@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 import pytest
 
-from mmcl.pipeline import decoder
-from mmcl.pipeline.decoder import Decoders
-from mmcl.pipeline.video import Clip, read_clip
+from mmcl.pipeline.videos import decoder
+from mmcl.pipeline.videos.decoder import Decoders
+from mmcl.pipeline.videos.video import Clip, read_clip
 
 CLIPS = Path(__file__).parent / "clips"
 GOOD = CLIPS / "h264.mp4"
@@ -201,7 +201,7 @@ def test_no_decoders_are_refused():
 
 
 def test_a_decoder_loads_nothing_heavy():
-    code = "import sys, mmcl.pipeline.decoder; print(*sys.modules)"
+    code = "import sys, mmcl.pipeline.videos.decoder; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert not {"torch", "transformers", "h5py"} & set(loaded)
 
@@ -356,7 +356,7 @@ def test_the_parents_signals_are_not_the_decoders(one: Decoders):
 PARENT = """
 import sys, threading, time
 from pathlib import Path
-from mmcl.pipeline.decoder import Decoders
+from mmcl.pipeline.videos.decoder import Decoders
 good, stuck = map(Path, sys.argv[1:])
 with Decoders(2) as decoders:
     threading.Thread(target=lambda: decoders.read(stuck, (5,)), daemon=True).start()

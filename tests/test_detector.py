@@ -24,10 +24,10 @@ from transformers import (
     YolosImageProcessorPil,
 )
 
-from mmcl.pipeline import detector as module
-from mmcl.pipeline.checkpoint import fingerprint, quiet
-from mmcl.pipeline.detector import Detector
-from mmcl.pipeline.person import Found, Shot
+from mmcl.pipeline.encoders.checkpoint import fingerprint, quiet
+from mmcl.pipeline.videos import detector as module
+from mmcl.pipeline.videos.detector import Detector
+from mmcl.pipeline.videos.person import Found, Shot
 
 WIDTH, HEIGHT = 80, 60
 NOBODY, PERSON, CAT = 0, 1, 2

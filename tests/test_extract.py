@@ -18,13 +18,13 @@ from mmcl.cache.index import open_index
 from mmcl.cache.merge import merge
 from mmcl.cache.store import create_cache, open_cache, verify, write_part
 from mmcl.cache.table import read_table
-from mmcl.pipeline import extract as module
-from mmcl.pipeline.clock import Clock
-from mmcl.pipeline.extract import AHEAD, Input, Pass
-from mmcl.pipeline.images import PersonImages, image_recipe
-from mmcl.pipeline.ledger import Clips, Ledger
-from mmcl.pipeline.person import Found, Shot, WholeFrame, from_jpegs, image_layout, to_jpegs
+from mmcl.pipeline.extraction import extract as module
+from mmcl.pipeline.extraction.clock import Clock
+from mmcl.pipeline.extraction.extract import AHEAD, Input, Pass
+from mmcl.pipeline.extraction.images import PersonImages, image_recipe
+from mmcl.pipeline.extraction.ledger import Clips, Ledger
 from mmcl.pipeline.stop import Stop
+from mmcl.pipeline.videos.person import Found, Shot, WholeFrame, from_jpegs, image_layout, to_jpegs
 from mmcl.tests.loop import (
     Eye,
     Voice,
@@ -75,7 +75,7 @@ def new(names: list[str], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def units_of_ten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmcl.pipeline.shard.UNIT", 10)
+    monkeypatch.setattr("mmcl.pipeline.extraction.shard.UNIT", 10)
 
 
 def link(videos: Path, folder: Path, names: Sequence[str], **instead: Path | str) -> Path:
@@ -129,7 +129,7 @@ def test_a_bad_clip_is_a_row_with_its_reason_and_the_others_are_as_they_would_be
             return super().find(shots, prepared)
 
     shown: list[float] = []
-    monkeypatch.setattr("mmcl.pipeline.wanted.WholeFrame", OnlyReal)
+    monkeypatch.setattr("mmcl.pipeline.extraction.wanted.WholeFrame", OnlyReal)
     some = link(videos, tmp_path / "some", [n for n in names if n != names[3]], **{names[8]: "hello"})
     eye, whole = Eye(), Eye()
     extract(new, some, rgb=eye)
@@ -418,7 +418,7 @@ def test_features_of_the_first_unit_are_made_before_a_video_of_the_second_is_dec
 def test_person_images_that_another_process_merges_meanwhile_are_found_again(videos: Path, new: Path, names: list[str]):
     extract(write_names(new, names[:10]), videos)
     with pytest.MonkeyPatch.context() as killed:
-        killed.setattr("mmcl.pipeline.stage.merge", lambda folder: None)
+        killed.setattr("mmcl.pipeline.extraction.stage.merge", lambda folder: None)
         extract(write_names(new, names), videos)
     (folder,) = (new / "person-images").iterdir()
 
@@ -445,7 +445,7 @@ def test_images_that_cannot_be_made_end_the_work_of_those_who_wait_for_them(
                 raise RuntimeError("no more people")
             return super().find(shots, prepared)
 
-    monkeypatch.setattr("mmcl.pipeline.wanted.WholeFrame", Broken)
+    monkeypatch.setattr("mmcl.pipeline.extraction.wanted.WholeFrame", Broken)
     eye = Eye()
     with pytest.raises(RuntimeError, match="no more people"):
         extract(new, videos, rgb=eye)
@@ -671,9 +671,9 @@ def begun(data: Path, made: Path, names: list[str], monkeypatch: pytest.MonkeyPa
     """Features of the first ten clips were made with another torch."""
     write_names(data, names[:10])
     with monkeypatch.context() as earlier:
-        earlier.setattr("mmcl.pipeline.ledger.library_versions", lambda: {"numpy": "2.4", "torch": "2.11"})
+        earlier.setattr("mmcl.pipeline.extraction.ledger.library_versions", lambda: {"numpy": "2.4", "torch": "2.11"})
         extract(data, rgb=Eye())
-    monkeypatch.setattr("mmcl.pipeline.ledger.library_versions", lambda: {"numpy": "2.4", "torch": "2.13"})
+    monkeypatch.setattr("mmcl.pipeline.extraction.ledger.library_versions", lambda: {"numpy": "2.4", "torch": "2.13"})
     return data
 
 
@@ -711,7 +711,7 @@ def test_a_disk_that_is_too_small_is_said_before_the_start(
     videos: Path, new: Path, monkeypatch: pytest.MonkeyPatch, free: int, fits: bool
 ):
     """24 strips are at most 2.2 MB of JPEG files, written as parts and as one table; 67 MB are to stay free."""
-    monkeypatch.setattr("mmcl.pipeline.stage.shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+    monkeypatch.setattr("mmcl.pipeline.extraction.stage.shutil.disk_usage", lambda path: SimpleNamespace(free=free))
     if fits:
         assert extract(new, videos).reports[0].made == 24
         return

@@ -16,16 +16,16 @@ from safetensors.torch import load_file, save_file
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from mmcl.pipeline.checkpoint import quiet
-from mmcl.pipeline.encoder import ENCODERS, Encoder
-from mmcl.pipeline.families import (
+from mmcl.pipeline.encoders.checkpoint import quiet
+from mmcl.pipeline.encoders.encoder import ENCODERS, Encoder
+from mmcl.pipeline.encoders.families import (
     KNOWN_NOT_TO_WORK,
     LLM_FAMILIES,
     RGB_FAMILIES,
     TORCHVISION_LLM_TYPES,
     TRIED_LLM_TYPES,
 )
-from mmcl.pipeline.prompts import PROMPTS
+from mmcl.pipeline.encoders.prompts import PROMPTS
 from mmcl.tests.families import build
 from mmcl.tests.repository import Repository
 

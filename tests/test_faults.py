@@ -21,7 +21,7 @@ import pytest
 from mmcl.cache.index import open_index
 from mmcl.cache.store import create_cache, find_caches, open_cache
 from mmcl.cache.table import read_table
-from mmcl.pipeline.shard import Shard
+from mmcl.pipeline.extraction.shard import Shard
 from mmcl.tests.loop import Eye, columns_of, decoders, extract, files, only_cache, write_names
 from mmcl.tests.soak import MIXING, UNIT, Life, Writer, Writers, begin, live, soak
 
@@ -40,7 +40,7 @@ MOMENTS = [  # when the so many-th such file is there: between units, while one 
 ]
 RUN = f"""
 import sys
-from mmcl.pipeline import shard
+from mmcl.pipeline.extraction import shard
 from mmcl.cli import main
 shard.UNIT, sys.argv[0] = {UNIT}, "mmcl"
 main()
@@ -437,7 +437,7 @@ def test_a_part_with_flipped_bits_is_found_before_it_is_merged(videos: Path, nam
     """It is named, with the next step; that makes its rows again and no other."""
     data = write_names(tmp_path / "data", names)
     with pytest.MonkeyPatch.context() as small:
-        small.setattr("mmcl.pipeline.shard.UNIT", 10)
+        small.setattr("mmcl.pipeline.extraction.shard.UNIT", 10)
         extract(data, videos, rgb=Eye(), shard=Shard(0, 2))
         part, _ = sorted(data.glob("rgb/*/parts/*.h5"))
         content, feature = part.read_bytes(), np.asarray(read_table(part)[0]["feature"][4]).tobytes()

@@ -11,9 +11,9 @@ import pytest
 
 from mmcl.cache.skeletons import TRAIN, Layout, Skeletons, Split
 from mmcl.cache.table import Ragged
-from mmcl.pipeline.find_videos import find_videos
-from mmcl.pipeline.video import SUFFIXES, has_suffix
-from mmcl.pipeline.video_pattern import find_by_pattern
+from mmcl.pipeline.videos.find_videos import find_videos
+from mmcl.pipeline.videos.video import SUFFIXES, has_suffix
+from mmcl.pipeline.videos.video_pattern import find_by_pattern
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -77,7 +77,8 @@ def test_the_frames_of_a_wanted_clip_are_not_walked(tmp_path: Path, monkeypatch:
     touch(tmp_path, *(f"{name}/{number}.jpg" for name in "ab" for number in range(50)))
     looked = list[str]()
     monkeypatch.setattr(
-        "mmcl.pipeline.find_videos.has_suffix", lambda file, suffixes: looked.append(file) or has_suffix(file, suffixes)
+        "mmcl.pipeline.videos.find_videos.has_suffix",
+        lambda file, suffixes: looked.append(file) or has_suffix(file, suffixes),
     )
     assert set(find_videos(tmp_path, ["a", "b"]).paths) == {"a", "b"}
     assert len(looked) == 2

@@ -13,7 +13,7 @@ import pytest
 from mmcl.cache.mapped import map_table
 from mmcl.cache.skeletons import OUT, TEST, TRAIN, Skeletons, read_skeletons
 from mmcl.pipeline.datasets import open_dataset
-from mmcl.pipeline.prepare import Prepared, prepare
+from mmcl.pipeline.preparation.prepare import Prepared, prepare
 
 
 def run(raw: Path, out: Path, **options: object) -> Prepared:

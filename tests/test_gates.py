@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mmcl.cache.store import open_cache
-from mmcl.pipeline.gates import WIDE, blanked, failures_of, narrowed, refuse_blind
+from mmcl.pipeline.extraction.gates import WIDE, blanked, failures_of, narrowed, refuse_blind
 from mmcl.tests.loop import Eye, extract, mean_of, only_cache, write_names
 
 ROWS = 12

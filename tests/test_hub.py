@@ -12,8 +12,8 @@ import pytest
 from huggingface_hub.utils import are_progress_bars_disabled
 from transformers.utils import logging
 
-from mmcl.pipeline import checkpoint
-from mmcl.pipeline.checkpoint import find_checkpoint, quiet
+from mmcl.pipeline.encoders import checkpoint
+from mmcl.pipeline.encoders.checkpoint import find_checkpoint, quiet
 
 
 @pytest.fixture

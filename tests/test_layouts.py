@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mmcl.cache.skeletons import Layout
-from mmcl.pipeline.layouts import COCO_17, H36M_17, KINECT_V1, KINECT_V1_UTD, KINECT_V2, LAYOUTS
+from mmcl.pipeline.preparation.layouts import COCO_17, H36M_17, KINECT_V1, KINECT_V1_UTD, KINECT_V2, LAYOUTS
 
 NW_UCLA_EDGES = (
     *((1, 2), (2, 3), (4, 3), (5, 3), (6, 5), (7, 6), (8, 7), (9, 3), (10, 9), (11, 10), (12, 11)),

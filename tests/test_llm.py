@@ -15,10 +15,10 @@ from PIL import Image
 from transformers.models.smolvlm import processing_smolvlm
 from transformers.utils import is_torchvision_available
 
-from mmcl.pipeline import checkpoint, llm, processor
-from mmcl.pipeline.checkpoint import Checkpoint, find_checkpoint
-from mmcl.pipeline.encoder import ENCODERS
-from mmcl.pipeline.prompts import PROMPTS, Prompt
+from mmcl.pipeline.encoders import checkpoint, llm, processor
+from mmcl.pipeline.encoders.checkpoint import Checkpoint, find_checkpoint
+from mmcl.pipeline.encoders.encoder import ENCODERS
+from mmcl.pipeline.encoders.prompts import PROMPTS, Prompt
 from mmcl.tests.families import build
 
 QUESTION, DESCRIPTION = PROMPTS["touching-head"], PROMPTS["describe-person"]

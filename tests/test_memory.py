@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmcl.pipeline.memory import is_shortage, too_large
+from mmcl.pipeline.extraction.memory import is_shortage, too_large
 
 
 @pytest.mark.parametrize(

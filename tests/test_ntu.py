@@ -10,11 +10,11 @@ from zipfile import ZipFile
 import pytest
 
 from mmcl.cache.skeletons import OUT, TEST, TRAIN, read_skeletons
-from mmcl.pipeline.dataset import Clip, Finding
 from mmcl.pipeline.datasets.ntu import NTU60, Ntu60, Ntu120, grid, read_clip, read_name
 from mmcl.pipeline.datasets.ntu_classes import CLASSES, TWO_PERSON
-from mmcl.pipeline.prepare import Prepared, prepare
-from mmcl.pipeline.raw import RawFile
+from mmcl.pipeline.preparation.dataset import Clip, Finding
+from mmcl.pipeline.preparation.prepare import Prepared, prepare
+from mmcl.pipeline.preparation.raw import RawFile
 from mmcl.tests.ntu_files import acted, write_skeleton
 
 ONE, TWO = "S001C001P001R001A001", "S001C001P001R001A050"

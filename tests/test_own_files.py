@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from mmcl.pipeline.datasets import open_dataset
-from mmcl.pipeline.layouts import COCO_17, KINECT_V1
-from mmcl.pipeline.prepare import Prepared, prepare
+from mmcl.pipeline.preparation.layouts import COCO_17, KINECT_V1
+from mmcl.pipeline.preparation.prepare import Prepared, prepare
 
 RNG = np.random.default_rng(0)
 BODY = RNG.normal(size=(5, 20, 3)).round(3)  # metres

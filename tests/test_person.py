@@ -10,7 +10,7 @@ import pytest
 
 from mmcl.cache.skeletons import TRAIN, Layout, Skeletons, Split
 from mmcl.cache.table import Ragged
-from mmcl.pipeline.person import Shot, SkeletonBoxes, WholeFrame, from_jpegs, image_layout, to_jpegs
+from mmcl.pipeline.videos.person import Shot, SkeletonBoxes, WholeFrame, from_jpegs, image_layout, to_jpegs
 
 WIDTH, HEIGHT = 80, 60
 WIDE, HIGH = 128, 64  # of a shot's frames: powers of two, whose shares are exact

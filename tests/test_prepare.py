@@ -22,11 +22,11 @@ from mmcl.cache.mapped import map_table
 from mmcl.cache.skeletons import TEST, TRAIN, read_skeletons
 from mmcl.cache.table import Ragged, damaged_rows
 from mmcl.pipeline.datasets import DATASETS, open_dataset, place_of
-from mmcl.pipeline.prepare import Finding, Prepared, RawClip, prepare
-from mmcl.pipeline.raw import RawFile
+from mmcl.pipeline.preparation.prepare import Finding, Prepared, RawClip, prepare
+from mmcl.pipeline.preparation.raw import RawFile
+from mmcl.pipeline.preparation.units import SMALLEST
 from mmcl.pipeline.report import finding_lines
 from mmcl.pipeline.stop import Stop, Stopped
-from mmcl.pipeline.units import SMALLEST
 
 REAL = Path(os.environ.get("MMCL_REAL_DATA", "absent"))
 real_data = pytest.mark.skipif(not REAL.is_dir(), reason="MMCL_REAL_DATA names no folder with nw_ucla and utd_mhad")

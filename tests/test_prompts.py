@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mmcl.pipeline.prompts import PROMPTS, Prompt, get_prompt, read_prompts
+from mmcl.pipeline.encoders.prompts import PROMPTS, Prompt, get_prompt, read_prompts
 
 OWN = """
 [holding-cup]

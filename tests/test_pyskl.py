@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from mmcl.cache.skeletons import OUT, TEST, TRAIN, read_skeletons
-from mmcl.pipeline.dataset import RawClip
 from mmcl.pipeline.datasets.ntu_classes import CLASSES
 from mmcl.pipeline.datasets.pyskl import BODIES, EMPTY, NOT_INTERCHANGEABLE, ZEROS_120, Pyskl
-from mmcl.pipeline.prepare import Prepared, prepare
+from mmcl.pipeline.preparation.dataset import RawClip
+from mmcl.pipeline.preparation.prepare import Prepared, prepare
 
 NAMES = ("S001C001P001R001A001", "S001C002P003R001A002", "S002C003P003R002A060")
 

@@ -12,7 +12,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 
-from mmcl.pipeline.raw import RawFile, find_raw
+from mmcl.pipeline.preparation.raw import RawFile, find_raw
 
 
 def zipped(path: Path, members: dict[str, bytes]) -> Path:

@@ -13,9 +13,9 @@ import transformers
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from mmcl.pipeline.checkpoint import Checkpoint, quiet
-from mmcl.pipeline.encoder import ENCODERS, Columns, Encoder
-from mmcl.pipeline.families import KNOWN_NOT_TO_WORK
+from mmcl.pipeline.encoders.checkpoint import Checkpoint, quiet
+from mmcl.pipeline.encoders.encoder import ENCODERS, Columns, Encoder
+from mmcl.pipeline.encoders.families import KNOWN_NOT_TO_WORK
 
 PICTURES = list(np.random.default_rng(0).integers(0, 255, (4, 54, 60, 3), np.uint8))
 without_torchvision = pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is installed")

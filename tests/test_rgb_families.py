@@ -16,9 +16,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mmcl.pipeline.checkpoint import quiet
-from mmcl.pipeline.encoder import ENCODERS, Columns, Encoder
-from mmcl.pipeline.families import RGB_FAMILIES
+from mmcl.pipeline.encoders.checkpoint import quiet
+from mmcl.pipeline.encoders.encoder import ENCODERS, Columns, Encoder
+from mmcl.pipeline.encoders.families import RGB_FAMILIES
 
 SIDE, FRAMES = 32, 4
 SPREAD = {"initializer_range": 0.3}  # at the usual 0.02 every image gets nearly the same feature

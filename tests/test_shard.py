@@ -12,8 +12,8 @@ import torch
 
 from mmcl.cache.index import open_index
 from mmcl.cache.store import find_caches
-from mmcl.pipeline import shard as module
-from mmcl.pipeline.shard import UNIT, WHOLE, Shard, find_device, find_shard
+from mmcl.pipeline.extraction import shard as module
+from mmcl.pipeline.extraction.shard import UNIT, WHOLE, Shard, find_device, find_shard
 from mmcl.tests.loop import Eye, columns_of, extract, mean_of, only_cache, write_names
 
 NAMES = [f"clip{number}" for number in range(5 * UNIT + 3)]

@@ -14,9 +14,9 @@ from mmcl.cache.merge import merge
 from mmcl.cache.recipe import Recipe
 from mmcl.cache.skeletons import TRAIN, Layout, Skeletons, Split, write_skeletons
 from mmcl.cache.store import create_cache, write_part
-from mmcl.pipeline.person import to_jpegs
-from mmcl.pipeline.sheet import PINK, Answer, Card, Panel, draw_sheet, wrap
-from mmcl.pipeline.show import choose, contact_sheet, read_cards, sample
+from mmcl.pipeline.pictures.sheet import PINK, Answer, Card, Panel, draw_sheet, wrap
+from mmcl.pipeline.pictures.show import choose, contact_sheet, read_cards, sample
+from mmcl.pipeline.videos.person import to_jpegs
 
 NAMES = ("wave-1", "drink-1", "wave-2", "drink-2")
 STRANGE = [

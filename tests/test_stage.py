@@ -14,12 +14,12 @@ import pytest
 from mmcl.cache.recipe import Recipe
 from mmcl.cache.store import create_cache, find_caches, open_cache
 from mmcl.cache.table import concatenate, read_table
-from mmcl.pipeline.find_videos import find_videos
-from mmcl.pipeline.plan import Request
-from mmcl.pipeline.prompts import PROMPTS
+from mmcl.pipeline.encoders.prompts import PROMPTS
+from mmcl.pipeline.extraction.plan import Request
+from mmcl.pipeline.extraction.stage import Extraction, extract_features
 from mmcl.pipeline.report import new_console, note_failures
-from mmcl.pipeline.stage import Extraction, extract_features
 from mmcl.pipeline.stop import Stop
+from mmcl.pipeline.videos.find_videos import find_videos
 from mmcl.tests.loop import Eye, columns_of, extract, files, mean_of, only_cache, quiet, write_names
 
 QUESTION, DESCRIPTION = PROMPTS["holding-object"], PROMPTS["describe-person"]
@@ -64,8 +64,8 @@ def no_video_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     def opened(*args: object) -> None:
         raise AssertionError("a video was looked for")
 
-    monkeypatch.setattr("mmcl.pipeline.decoder.Decoders.read", opened)
-    monkeypatch.setattr("mmcl.pipeline.plan.find_videos", opened)
+    monkeypatch.setattr("mmcl.pipeline.videos.decoder.Decoders.read", opened)
+    monkeypatch.setattr("mmcl.pipeline.extraction.plan.find_videos", opened)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def no_weights_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     def loaded(*args: object, **settings: object) -> None:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("mmcl.pipeline.checkpoint.Checkpoint.load", loaded)
+    monkeypatch.setattr("mmcl.pipeline.encoders.checkpoint.Checkpoint.load", loaded)
 
 
 @pytest.mark.usefixtures("no_video_opened")
@@ -255,7 +255,7 @@ def test_where_all_have_a_video_or_nothing_is_to_be_made_nothing_is_told(data: P
 def test_the_same_videos_by_a_pattern_are_the_same(mine: Path, raw: Path, monkeypatch: pytest.MonkeyPatch):
     """A run can be gone on with however its videos are found; other videos of the same names are refused."""
     before = files(mine)
-    monkeypatch.setattr("mmcl.pipeline.plan.find_videos", lambda *args: pytest.fail("not by the pattern"))
+    monkeypatch.setattr("mmcl.pipeline.extraction.plan.find_videos", lambda *args: pytest.fail("not by the pattern"))
     (report,) = quietly(images_of(mine, raw, "videos/{name}.*")).reports
     assert report.note == "reused as it was"
     assert files(mine) == before
@@ -281,7 +281,7 @@ def test_a_detector_that_is_none_is_refused_with_the_way_to_do_without(data: Pat
 
 
 def test_what_is_missing_is_said_before_a_large_model_is_looked_at(data: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mmcl.pipeline.plan.ENCODERS", {})
+    monkeypatch.setattr("mmcl.pipeline.extraction.plan.ENCODERS", {})
     with pytest.raises(ValueError, match="give --videos"):
         quietly(Request(data, None, None, "owner/net", "owner/llm", [QUESTION], 16, "cpu"))
 
@@ -290,7 +290,7 @@ def test_what_is_missing_is_said_before_a_large_model_is_looked_at(data: Path, m
 def test_a_model_that_is_not_there_is_said_before_a_video_is_opened(
     data: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("mmcl.pipeline.plan.find_videos", find_videos)
+    monkeypatch.setattr("mmcl.pipeline.extraction.plan.find_videos", find_videos)
     with pytest.raises(ValueError, match="absent: no such folder"):
         quietly(Request(data, raw / "videos", "frame", None, str(data / "absent"), [QUESTION], 16, "cpu"))
     assert not (data / "person-images").exists()
@@ -322,7 +322,7 @@ def test_one_cache_that_fails_stops_the_others_and_is_the_one_that_is_heard_of(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """What the others have made stays: person images need not be made again."""
-    monkeypatch.setattr("mmcl.pipeline.shard.UNIT", 4)
+    monkeypatch.setattr("mmcl.pipeline.extraction.shard.UNIT", 4)
     data = write_names(tmp_path / "data", [path.stem for path in (raw / "videos").iterdir()])
     eye = Eye(lambda images: mean_of(images) if eye.rows < 6 else 1 / 0)
     with pytest.raises(ZeroDivisionError):

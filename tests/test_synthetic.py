@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmcl.pipeline.synthetic import CLASSES, PARENTS, make_dataset
+from mmcl.pipeline.demo.synthetic import CLASSES, PARENTS, make_dataset
 
 PERFORMERS, TRIALS = 3, 1
 

@@ -12,8 +12,8 @@ from scipy.io import savemat
 
 from mmcl.cache.skeletons import TEST, TRAIN
 from mmcl.pipeline.datasets.sysu import CLASSES, Sysu
-from mmcl.pipeline.layouts import KINECT_V1
-from mmcl.pipeline.prepare import Prepared, prepare
+from mmcl.pipeline.preparation.layouts import KINECT_V1
+from mmcl.pipeline.preparation.prepare import Prepared, prepare
 
 PEOPLE = ("wang", "Bao", "li")  # sorted: Bao, li, wang
 

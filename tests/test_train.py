@@ -21,7 +21,7 @@ from mmcl.cache.recipe import Recipe
 from mmcl.cache.skeletons import TEST, TRAIN, Skeletons, Split, read_skeletons, write_skeletons
 from mmcl.cache.store import create_cache, write_part
 from mmcl.cache.table import Ragged
-from mmcl.pipeline.layouts import KINECT_V2
+from mmcl.pipeline.preparation.layouts import KINECT_V2
 from mmcl.trainer.checkpoint import EpochMetrics, State
 from mmcl.trainer.config import Config
 from mmcl.trainer.plan import Job, plan

@@ -20,12 +20,12 @@ from scipy.io import savemat
 from mmcl.cache.convert import convert
 from mmcl.cache.skeletons import TEST, TRAIN, Skeletons, Split, read_skeletons, write_skeletons
 from mmcl.cache.table import Ragged
-from mmcl.pipeline.dataset import RawDataset
 from mmcl.pipeline.datasets.ntu_classes import CLASSES
 from mmcl.pipeline.datasets.sysu import Sysu
 from mmcl.pipeline.datasets.utd_mhad import NTU120_ACTIONS, UtdMhad
-from mmcl.pipeline.layouts import KINECT_V2, LAYOUTS
-from mmcl.pipeline.prepare import prepare
+from mmcl.pipeline.preparation.dataset import RawDataset
+from mmcl.pipeline.preparation.layouts import KINECT_V2, LAYOUTS
+from mmcl.pipeline.preparation.prepare import prepare
 from mmcl.trainer.config import Config
 from mmcl.trainer.plan import Job, plan
 from mmcl.trainer.train import train

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmcl.pipeline import unpickle
-from mmcl.pipeline.unpickle import load_arrays
+from mmcl.pipeline.preparation import unpickle
+from mmcl.pipeline.preparation.unpickle import load_arrays
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 ARRAYS = {

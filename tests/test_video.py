@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmcl.pipeline.video import Clip, bin_centres, read_clip, size_of
+from mmcl.pipeline.videos.video import Clip, bin_centres, read_clip, size_of
 
 CLIPS = Path(__file__).parent / "clips"
 BITS, WIDTH, HEIGHT = 8, 160, 96

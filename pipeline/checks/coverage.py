@@ -11,8 +11,8 @@ from ...cache.index import Index, open_index
 from ...cache.mapped import map_table
 from ...cache.recipe import Recipe, read_recipe
 from ...cache.store import cache_folders, is_merged
-from ..features import TRAINED_ON
-from ..gates import WIDE
+from ..extraction.features import TRAINED_ON
+from ..extraction.gates import WIDE
 from .finding import ERROR, NOTE, WARNING, Finding, Inspected, many
 
 BLOCK = 4096  # rows of features read at a time

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...cache.skeletons import Layout
-from ..layouts import LAYOUTS
+from ..preparation.layouts import LAYOUTS
 from .finding import ERROR, WARNING, Finding, Inspected
 
 # bones of the layout together, as a multiple of the shortest tree over all joints. Seen: 1.12 in NW-UCLA, 1.24 in

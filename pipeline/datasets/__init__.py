@@ -6,7 +6,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 
-from ..prepare import RawDataset
+from ..preparation.prepare import RawDataset
 from .ctrgcn import CtrGcn
 from .folder import Folder
 from .ntu import Ntu60, Ntu120

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from ...cache.skeletons import TEST, TRAIN
-from ..dataset import Clip, Facts, Finding, RawClip, SplitRule
-from ..layouts import KINECT_V2
-from ..npz import DAMAGED, NpzArray, open_npz
-from ..raw import RawFile
+from ..preparation.dataset import Clip, Facts, Finding, RawClip, SplitRule
+from ..preparation.layouts import KINECT_V2
+from ..preparation.npz import DAMAGED, NpzArray, open_npz
+from ..preparation.raw import RawFile
 from .ntu import CLASSES_60, SPLITS_60, SPLITS_120, Sample, read_name
 from .ntu_classes import CLASSES
 

@@ -16,10 +16,10 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from ...cache.skeletons import Layout
-from ..dataset import Facts, Finding, RawClip
-from ..layouts import LAYOUTS
-from ..raw import RawFile
-from ..units import UNUSABLE
+from ..preparation.dataset import Facts, Finding, RawClip
+from ..preparation.layouts import LAYOUTS
+from ..preparation.raw import RawFile
+from ..preparation.units import UNUSABLE
 from .own.files import read_skeleton
 from .own.pose import TALL, Pose, Size, fitting, metres, shares
 from .own.source import Source, open_source

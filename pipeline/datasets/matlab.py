@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 
-from ..raw import RawFile
+from ..preparation.raw import RawFile
 
 JOINTS = 20  # of the first Kinect
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from ...cache.skeletons import OUT
-from ..dataset import Clip, Facts, Finding, RawClip, SplitRule, by_column
-from ..layouts import KINECT_V2
-from ..raw import RawFile, find_raw
+from ..preparation.dataset import Clip, Facts, Finding, RawClip, SplitRule, by_column
+from ..preparation.layouts import KINECT_V2
+from ..preparation.raw import RawFile, find_raw
 from .ntu_bodies import NO_BODY, find_actors
 from .ntu_classes import CLASSES, TWO_PERSON
 from .ntu_file import parse_skeleton

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..layouts import KINECT_V1
-from ..prepare import Facts, RawClip, SplitRule, by_column
-from ..raw import RawFile, find_raw
+from ..preparation.layouts import KINECT_V1
+from ..preparation.prepare import Facts, RawClip, SplitRule, by_column
+from ..preparation.raw import RawFile, find_raw
 
 CLASSES = (
     *("pick up with one hand", "pick up with two hands", "drop trash", "walk around", "sit down", "stand up"),

@@ -13,10 +13,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
 
-from ..dataset import Facts, Finding, RawClip, SplitRule, by_column
-from ..layouts import KINECT_V1
-from ..raw import RawFile, find_raw
-from ..transfers import from_ntu120
+from ..preparation.dataset import Facts, Finding, RawClip, SplitRule, by_column
+from ..preparation.layouts import KINECT_V1
+from ..preparation.raw import RawFile, find_raw
+from ..preparation.transfers import from_ntu120
 from .matlab import read_joints
 
 SUBJECTS = 40

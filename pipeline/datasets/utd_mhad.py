@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..dataset import Facts, RawClip, SplitRule, by_column
-from ..layouts import KINECT_V1_UTD
-from ..raw import RawFile, find_raw
-from ..transfers import from_ntu120
+from ..preparation.dataset import Facts, RawClip, SplitRule, by_column
+from ..preparation.layouts import KINECT_V1_UTD
+from ..preparation.raw import RawFile, find_raw
+from ..preparation.transfers import from_ntu120
 from .matlab import read_joints
 
 CLASSES = (

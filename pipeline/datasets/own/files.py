@@ -11,7 +11,7 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 
 from ....cache.skeletons import Layout
-from ...raw import LIMIT, RawFile
+from ...preparation.raw import LIMIT, RawFile
 from .pose import Pose, points_of
 from .pose_json import KEYS, SCORES, pose_of, read_json
 from .pose_text import read_text

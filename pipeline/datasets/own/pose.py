@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ....cache.skeletons import Layout
-from ...layouts import LAYOUTS
-from ...raw import LIMIT
+from ...preparation.layouts import LAYOUTS
+from ...preparation.raw import LIMIT
 
 TALLEST_METRES = 10
 TALL = f"a body of more than {TALLEST_METRES} metres"  # how the note of such a clip begins

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 import numpy as np
 
 from ....cache.skeletons import Layout
-from ...raw import LIMIT
+from ...preparation.raw import LIMIT
 from .pose import Pose, joint_counts, points_of
 
 _FRAME = ("", "frame", "frame_id", "frame_number", "index", "time", "timestamp", "t")  # headings of a number a frame

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ...raw import RawFile, find_raw
+from ...preparation.raw import RawFile, find_raw
 from .files import READERS
 from .folders import read_folders
 from .table import Entry, read_samples

@@ -10,7 +10,7 @@ from re import fullmatch
 import numpy as np
 
 from ....cache.skeletons import OUT, TEST, TRAIN
-from ...dataset import Clip, SplitRule, by_column
+from ...preparation.dataset import Clip, SplitRule, by_column
 from .table import SIDES, Entry
 
 NO_COLUMNS = ("name", "label", "skeleton", "video", "split", "width", "height")  # they have a meaning of their own
