@@ -46,12 +46,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_csv(path: Path, header: Iterable[str], lines: Iterable[Iterable[Any]]) -> None:
-    """Write a table as CSV in UTF-8, atomically."""
+    """Write a table as CSV in UTF-8, atomically; of a name that is none in UTF-8 its bytes are written out."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(header)
     writer.writerows(lines)
-    write_bytes(path, text.getvalue().encode())
+    write_bytes(path, text.getvalue().encode(errors="backslashreplace"))
 
 
 def _fsync(path: Path) -> None:

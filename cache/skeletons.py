@@ -59,6 +59,11 @@ class Transfer:
         if len(self.joints) != len(self.layout.joints) or not all(self.joints):
             raise ValueError(f"transfer from {self.dataset}: {len(self.joints)} joints made, wanted {self.layout.name}")
 
+    def check_joints(self, count: int) -> None:
+        """ValueError where it is made of a joint that a layout of `count` joints has not."""
+        if not all(0 <= joint < count for made in self.joints for joint, _ in made):
+            raise ValueError(f"transfer from {self.dataset}: made of a joint outside 0..{count - 1}")
+
 
 @dataclass(frozen=True)
 class Skeletons:
@@ -94,12 +99,19 @@ class Skeletons:
             raise ValueError(f"{self.dataset}: two clips of one name")
         if self.coordinates not in COORDINATES:
             raise ValueError(f"{self.dataset}: coordinates {self.coordinates}; allowed are {', '.join(COORDINATES)}")
+        for transfer in self.transfers:
+            transfer.check_joints(len(self.layout.joints))
         self._check_clips()
         self._check_points()
         self._check_splits()
 
     def _check_clips(self) -> None:
         labels, rows = self.labels, np.diff(self.joints.offsets)
+        numbers = (labels, self.bodies, *(split.sides for split in self.splits.values()), *self.columns.values())
+        if kinds := {str(column.dtype) for column in numbers if column.dtype.kind not in "iu"}:
+            raise ValueError(
+                f"{self.dataset}: labels, bodies, splits or columns of {', '.join(kinds)}, wanted integers"
+            )
         if ((labels < 0) | (labels >= len(self.classes))).any():
             raise ValueError(f"{self.dataset}: labels {labels.min()}..{labels.max()} for {len(self.classes)} classes")
         if (self.bodies < 1).any() or (rows < 1).any() or (rows % self.bodies).any():
@@ -169,8 +181,10 @@ def read_skeletons(path: Path) -> Skeletons:
         raise ValueError(f"{path}: no ragged column 'joints'; make it again with `mmcl prepare`")
     try:
         return _from_table(columns, joints, json.loads(str(attributes["meta"])))
-    except (KeyError, TypeError, AttributeError) as error:
+    except KeyError as error:
         raise ValueError(f"{path}: a skeleton cache without {error}; make it again with `mmcl prepare`") from error
+    except (TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise ValueError(f"{path}: not a skeleton cache ({error}); make it again with `mmcl prepare`") from error
 
 
 def _from_table(columns: Columns, joints: Ragged, meta: Mapping[str, Any]) -> Skeletons:
@@ -185,7 +199,7 @@ def _from_table(columns: Columns, joints: Ragged, meta: Mapping[str, Any]) -> Sk
         fixed["bodies"],
         joints,
         {
-            name: Split(fixed[f"split_{name}"], rule, tuple(meta.get("split_classes", {}).get(name, ())))
+            name: Split(fixed[f"split_{name}"], rule, tuple(map(int, meta.get("split_classes", {}).get(name, ()))))
             for name, rule in meta["body_rules"].items()
         },
         {name: fixed[f"column_{name}"] for name in meta["columns"]},

@@ -131,7 +131,8 @@ def finding_table(checked: Checked) -> Table:
     for column in ("", "found", "means", "to mend it"):
         table.add_column(column, overflow="fold")
     for finding in checked.findings:
-        shown, more = ", ".join(finding.clips[:EXAMPLES]), len(finding.clips) - EXAMPLES
+        examples = finding.examples or finding.clips
+        shown, more = ", ".join(examples[:EXAMPLES]), len(examples) - EXAMPLES
         named = f"\n{shown}{f' and {more:,} more' if more > 0 else ''}" if shown else ""
         words = (cell(finding.what + named), cell(finding.means), cell(finding.mend))
         table.add_row(f"[{styles[finding.level]}]{finding.level}[/]", *words)

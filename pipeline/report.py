@@ -110,11 +110,12 @@ def data_table(skeletons: Skeletons) -> Table:
     table.add_row("classes", str(len(skeletons.classes)))
     for name, values in skeletons.columns.items():
         known = np.unique(values[values >= 0])
-        table.add_row(f"{name}s", f"{len(known)} ({known.min()} to {known.max()})")
+        between = f" ({known.min()} to {known.max()})" if len(known) else ""
+        table.add_row(cell(f"{name}s"), f"{len(known)}{between}")
     table.add_row("frames", f"{frames.min()} to {frames.max()}, median {np.median(frames):.0f}")
     table.add_row("bodies", f"{skeletons.bodies.min()} to {skeletons.bodies.max()}")
     units = "metres" if skeletons.coordinates == "metres" else "a 2D pose, shares of the picture"
-    table.add_row("joints", f"{len(skeletons.layout.joints)} ({skeletons.layout.name}), {units}")
+    table.add_row("joints", cell(f"{len(skeletons.layout.joints)} ({skeletons.layout.name}), {units}"))
     if skeletons.image_points is not None:
         table.add_row("in the video", "where each joint is; person boxes need no detector")
     for name, split in skeletons.splits.items():
@@ -122,7 +123,8 @@ def data_table(skeletons: Skeletons) -> Table:
         counted = f"; {len(split.classes)} classes" if split.classes else ""
         table.add_row(f"split {cell(name)}", f"{sizes}{counted}; absent bodies: {split.body_rule}")
     for known in skeletons.transfers:
-        table.add_row("transfer", f"from {known.dataset}: {len(known.classes)} classes, chosen by {known.source}")
+        chosen = f"from {known.dataset}: {len(known.classes)} classes, chosen by {known.source}"
+        table.add_row("transfer", cell(chosen))
     return table
 
 

@@ -142,6 +142,7 @@ def test_a_data_set_finds_its_config_and_others_the_default():
     assert shipped_config("nw-ucla", "metres").name == "nw-ucla.toml"
     assert shipped_config("mine", "metres") == SHIPPED / "default.toml"
     assert shipped_config("mine", "image") == SHIPPED / "image.toml"
+    assert shipped_config("image", "metres") == SHIPPED / "default.toml"
 
 
 @pytest.mark.parametrize(("clips", "batch"), [(1000, 64), (512, 64), (100, 12), (20, 2), (3, 2), (0, 2)])

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
 
+import h5py
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy.io import savemat
 
 from mmcl.cache.lock import locked
@@ -22,10 +26,11 @@ from mmcl.cache.mapped import map_table
 from mmcl.cache.skeletons import TEST, TRAIN, read_skeletons
 from mmcl.cache.table import Ragged, damaged_rows
 from mmcl.pipeline.datasets import DATASETS, open_dataset, place_of
+from mmcl.pipeline.preparation.dataset import RawDataset
 from mmcl.pipeline.preparation.prepare import Finding, Prepared, RawClip, prepare
 from mmcl.pipeline.preparation.raw import RawFile
 from mmcl.pipeline.preparation.units import SMALLEST
-from mmcl.pipeline.report import finding_lines
+from mmcl.pipeline.report import data_table, finding_lines
 from mmcl.pipeline.stop import Stop, Stopped
 
 REAL = Path(os.environ.get("MMCL_REAL_DATA", "absent"))
@@ -288,11 +293,123 @@ def children(process: int) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
+def words_of(process: int) -> bytes:
+    with suppress(FileNotFoundError):
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    return b""
+
+
 def is_alive(process: int) -> bool:
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def half_prepared(tmp_path: Path) -> tuple[RawDataset, Path]:
+    """A data set that was stopped after two units of 16 files; its folder."""
+    opened, stop = open_dataset("nw-ucla", many(tmp_path / "raw", 100)), Stop()
+    with pytest.raises(Stopped):
+        prepare("nw-ucla", opened, tmp_path / "out", lambda done, total: stop.ask() if done >= 32 else None, stop=stop)
+    return opened, tmp_path / "out"
+
+
+def zero(path: Path, column: str) -> None:
+    """Spoil some of a column's values where they lie in the file."""
+    with h5py.File(path) as file:
+        at = file[column].id.get_offset()
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(bytes(300))
+
+
+def break_part(out: Path) -> None:
+    zero(next(out.glob("skeletons.parts/*.h5")), "joints/values")
+
+
+def lose_part(out: Path) -> None:
+    next(out.glob("skeletons.parts/*.h5")).unlink()
+
+
+def tear_part(out: Path) -> None:
+    path = next(out.glob("skeletons.parts/*.h5"))
+    path.write_bytes(path.read_bytes()[:500])
+
+
+def empty_record(out: Path) -> None:
+    next(out.glob("skeletons.parts/*.json")).write_bytes(b"")
+
+
+def other_record(out: Path) -> None:
+    next(out.glob("skeletons.parts/*.json")).write_text('{"clips": [], "findings": 3}')
+
+
+@pytest.mark.parametrize("spoil", [break_part, lose_part, tear_part, empty_record, other_record])
+def test_a_unit_that_a_crash_left_damaged_is_read_again(tmp_path, spoil):
+    opened, out = half_prepared(tmp_path)
+    spoil(out)
+    prepare("nw-ucla", opened, out, nothing)
+    prepare("nw-ucla", opened, tmp_path / "unbroken", nothing)
+    assert same(out, tmp_path / "unbroken")
+
+
+def lose_listing(out: Path) -> None:
+    (out / "findings.csv").unlink()
+
+
+def short_listing(out: Path) -> None:
+    (out / "findings.csv").write_text("file,found,done\nonly one\n")
+
+
+def break_table(out: Path) -> None:
+    zero(out / "skeletons.h5", "joints/values")
+
+
+@pytest.mark.parametrize("spoil", [break_table, lose_listing, short_listing])
+def test_what_is_damaged_is_prepared_again(tmp_path, spoil):
+    raw, out = many(tmp_path / "raw", 20), tmp_path / "out"
+    run("nw-ucla", raw, out)
+    run("nw-ucla", raw, tmp_path / "whole")
+    spoil(out)
+    assert not run("nw-ucla", raw, out).again
+    assert same(out, tmp_path / "whole") and not damaged_rows(out / "skeletons.h5")
+
+
+def test_the_same_files_by_another_way_are_the_same(tmp_path, monkeypatch):
+    run("nw-ucla", many(tmp_path / "raw", 3), tmp_path / "out")
+    monkeypatch.chdir(tmp_path)
+    assert run("nw-ucla", Path("raw"), Path("out")).again
+    (tmp_path / "raw").rename(tmp_path / "moved")
+    assert run("nw-ucla", Path("moved"), Path("out")).again
+
+
+def test_what_a_killed_command_wrote_of_the_table_goes(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "skeletons.h5.host.123.tmp").write_bytes(b"half")
+    run("nw-ucla", many(tmp_path / "raw", 3), tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["findings.csv", "skeletons.h5"]
+
+
+def test_a_name_that_is_no_utf_8_is_a_finding(tmp_path):
+    raw = many(tmp_path / "raw", 3)
+    (raw / os.fsdecode(b"a01_s09_e00_v\xff1.json")).write_text("{}")
+    found = run("nw-ucla", raw, tmp_path / "out")
+    assert len(found.skeletons.names) == 3
+    assert r"a01_s09_e00_v\udcff1.json" in (tmp_path / "out" / "findings.csv").read_text()
+
+
+def test_ctrl_c_as_the_readers_start_is_a_clean_end(tmp_path):
+    """The signal goes to the whole group, as a terminal sends it."""
+    raw, out = many(tmp_path / "raw", 300), tmp_path / "out"
+    words = [sys.executable, "-m", "mmcl.cli", "prepare", "nw-ucla", str(raw), "--out", str(out), "--jobs", "2"]
+    command = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    while not any(b"spawn_main" in words_of(child) for child in children(command.pid)):
+        assert command.poll() is None, "it ended before it could be stopped"
+        time.sleep(0.001)
+    os.killpg(command.pid, signal.SIGINT)
+    said = command.communicate(timeout=60)[1].decode()
+    assert command.returncode == 130 and "run the same command again, it goes on" in said
+    assert "Traceback" not in said
 
 
 def test_a_reading_process_that_is_killed_is_said(tmp_path):
@@ -308,7 +425,7 @@ def end_at_once(file: RawFile) -> RawClip:
     raise AssertionError
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyError, MemoryError, RecursionError, OverflowError, OSError])
+@pytest.mark.parametrize("error", [ValueError, KeyError, MemoryError, ZeroDivisionError, AssertionError, OSError])
 def test_whatever_a_file_does_to_its_reader_it_is_a_finding(tmp_path, error):
     opened = open_dataset("nw-ucla", many(tmp_path / "raw", 3))
     whole = opened.reader
@@ -341,6 +458,25 @@ def test_what_the_readers_counted_is_summed_zeros_too(tmp_path):
     opened.reader = lambda file: replace(whole(file), counts={"bodies": 2, "dropped": 0})
     assert prepare("nw-ucla", opened, tmp_path / "out", nothing).counts == {"bodies": 80, "dropped": 0}
     assert prepare("nw-ucla", opened, tmp_path / "out", nothing).counts == {"bodies": 80, "dropped": 0}
+
+
+def test_a_number_beyond_64_bits_is_a_finding(tmp_path):
+    opened = open_dataset("nw-ucla", many(tmp_path / "raw", 2))
+    whole = opened.reader
+    opened.reader = lambda file: replace(whole(file), columns={"room": 2**70} if "e01" in file.name else {})
+    found = prepare("nw-ucla", opened, tmp_path / "out", nothing)
+    assert [finding.found for finding in found.findings] == [f"room: {2**70}, a number of more than 64 bits"]
+
+
+def test_strangers_words_reach_the_terminal_as_they_are(tmp_path):
+    found = run("nw-ucla", many(tmp_path / "raw", 2), tmp_path / "out").skeletons
+    nobody = np.full(2, -1)
+    layout = replace(found.layout, name="[/x]\x1b]0;evil\x07")
+    odd = replace(found, columns={"[red]cam\x1b": nobody}, layout=layout)
+    console = Console(file=io.StringIO(), force_terminal=False, width=200)
+    console.print(data_table(odd))
+    said = console.file.getvalue()
+    assert "[red]cam" in said and "[/x]" in said and "\x1b" not in said
 
 
 def test_two_commands_at_once_are_refused(tmp_path):

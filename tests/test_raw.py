@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 import struct
@@ -43,6 +44,7 @@ def test_a_folder_gives_its_files_and_those_of_its_zips_by_stem(tmp_path: Path):
 def test_other_programs_notes_are_not_read(tmp_path: Path):
     zipped(tmp_path / "raw.zip", {"__MACOSX/._a.txt": b"x", ".hidden/a.txt": b"x", "a.txt": b"1"})
     (tmp_path / "._a.txt").write_bytes(b"x")
+    (tmp_path / "._raw.zip").write_bytes(b"x")
     assert found(tmp_path) == {"a.txt": b"1"}
 
 
@@ -107,6 +109,40 @@ def test_a_member_is_read_in_another_process(tmp_path: Path):
     code = "import pickle, sys; sys.stdout.buffer.write(pickle.load(sys.stdin.buffer).read())"
     done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(file), capture_output=True, check=True)
     assert done.stdout == b"1"
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path):
+    """A link that leads back to where one came from is no endless way."""
+    (tmp_path / "raw" / "in").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.txt").write_bytes(b"1")
+    (tmp_path / "raw" / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "raw" / "in")
+    assert found(tmp_path / "raw") == {"a.txt": b"1"}
+
+
+def test_a_folder_that_cannot_be_looked_into_is_no_silent_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "a.txt").write_bytes(b"1")
+    scan = os.scandir
+
+    def refusing(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(PermissionError, match="closed"):
+        found(tmp_path)
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path):
+    for person in ("ann", "bob"):
+        (tmp_path / person).mkdir()
+        (tmp_path / person / "same.txt").touch()
+    zipped(tmp_path / "more.zip", {"cid/same.txt": b"", "other.txt": b""})
+    called = [file.called for file in find_raw(tmp_path, "*.txt", "texts")]
+    assert sorted(called) == ["ann/same.txt", "bob/same.txt", "more.zip:cid/same.txt", "other.txt"]
 
 
 def test_a_zip_that_was_replaced_is_opened_anew(tmp_path: Path):

@@ -103,8 +103,9 @@ def shipped_names() -> list[str]:
 
 def shipped_config(dataset: str, coordinates: str) -> Path:
     """The shipped config of a data set, or the one for data that we do not know, in metres or of the image."""
-    path = SHIPPED / f"{dataset}.toml"
-    return path if path.is_file() and coordinates == "metres" else SHIPPED / UNKNOWN[coordinates]
+    path, unknown = SHIPPED / f"{dataset}.toml", SHIPPED / UNKNOWN[coordinates]
+    known = path.is_file() and coordinates == "metres" and path.name not in UNKNOWN.values()
+    return path if known else unknown
 
 
 def named_config(path: Path) -> Path:

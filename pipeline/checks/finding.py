@@ -67,7 +67,8 @@ MEANINGS: dict[str, tuple[str, str]] = {  # each finding: what it means, how to 
 class Finding:
     """One thing that is not as it should be: `what` was found, in which `clips`; none where it is not of clips.
 
-    `check` is its name in MEANINGS; `advice` is how to mend it, where more is known than stands there.
+    `check` is its name in MEANINGS; `advice` is how to mend it, where more is known than stands there. `examples` are
+    lines of which some are shown, where the clips' names alone say too little.
     """
 
     check: str
@@ -75,6 +76,7 @@ class Finding:
     what: str
     clips: tuple[str, ...] = ()
     advice: str = ""
+    examples: tuple[str, ...] = ()
 
     @property
     def means(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 
@@ -68,10 +69,11 @@ def identical(data: Inspected) -> list[Finding]:
     groups, labels = _groups(data), data.skeletons.labels
     found, told = list[Finding](), set[int]()
     for name, split in data.skeletons.splits.items():
-        leaks = [row for group in groups if {TRAIN, TEST} <= set(split.sides[group].tolist()) for row in group]
-        tests, count = np.isin(np.flatnonzero(split.sides == TEST), leaks).sum(), (split.sides == TEST).sum()
-        what = f"train and test split {name} under two names: {tests:,} of its {count:,} tests"
-        found += data.of_clips("leaks", ERROR, np.array(leaks), what)
+        torn = [group for group in groups if {TRAIN, TEST} <= set(split.sides[group].tolist())]
+        pairs = _pairs(data, torn, split.sides)
+        what = f"train and test split {name} under two names: {len(pairs):,} of its {(split.sides == TEST).sum():,} tests"
+        leaks = [row for group in torn for row in group]
+        found += [replace(one, examples=pairs) for one in data.of_clips("leaks", ERROR, np.array(leaks), what)]
         told |= set(leaks)
     torn = [row for group in groups if len(set(labels[group].tolist())) > 1 for row in group]
     told |= set(torn)
@@ -81,6 +83,13 @@ def identical(data: Inspected) -> list[Finding]:
         *data.of_clips("two labels", ERROR, np.array(torn), "the same under different labels"),
         *data.of_clips("twice", WARNING, np.array(twice), "the same under another name"),
     ]
+
+
+def _pairs(data: Inspected, groups: list[list[int]], sides: np.ndarray) -> tuple[str, ...]:
+    """Each test clip of groups of equal clips, with one that trains."""
+    names = data.skeletons.names
+    twins = {row: next(one for one in group if sides[one] == TRAIN) for group in groups for row in group}
+    return tuple(f"{names[row]} = {names[twins[row]]}" for row in sorted(twins) if sides[row] == TEST)
 
 
 def _groups(data: Inspected) -> list[list[int]]:

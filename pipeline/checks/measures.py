@@ -17,7 +17,7 @@ from ...cache.skeletons import Layout, Skeletons
 Array = NDArray[Any]
 
 BLOCK_ROWS = 1 << 15  # poses looked at together: 10 MB of 25 joints, and some times that for what is made of them
-SAMPLED = 16  # poses of a body that are measured, evenly over its clip; for all the rest every pose is read
+SAMPLED = 16  # poses of a body that are measured, evenly over those that there are; for all the rest every pose is read
 POSES = 2000  # of the whole data set, for what lies near what
 
 
@@ -27,7 +27,8 @@ class Bodies:
 
     `clip` int64 [n]: its clip's row. `finite`, `moves` bool [n]: no NaN or infinity; any joint moves while it is there.
     `there` int64 [n]: frames that it is in. `bones` [n, E]: median lengths; `spread` [n]: how much the lengths of its
-    bones vary, the interquartile range as a share of the median, the median bone's. `up` [n, 3]: from hips to head.
+    bones vary, the interquartile range as a share of the median, the median bone's. `up` [n, 3]: from hips to head, over
+    the poses in which both are seen.
     `reach` [n]: the largest x or y in absolute value.
     """
 
@@ -99,8 +100,7 @@ def _measure_block(skeletons: Skeletons, first: int, last: int) -> tuple[tuple[A
     starts, here = np.cumsum(lengths) - lengths, _any(poses)
     finite = np.logical_and.reduceat(~_any(~np.isfinite(poses)), starts)
     there = np.add.reduceat(here.astype(np.int64), starts)
-    rows = starts[:, None] + np.rint(np.linspace(0, 1, SAMPLED) * (lengths[:, None] - 1)).astype(np.int64)
-    shape = _shape(poses[rows], here[rows] & finite[:, None], skeletons.layout)
+    shape = _shape(poses[_sampled(here, starts, there)], finite & (there > 0), skeletons.layout)
     bounds = (offsets - offsets[0]).tolist()
     digests = [hashlib.blake2b(poses[a:b].tobytes(), digest_size=16).digest() for a, b in pairwise(bounds)]
     return (clip, finite, _moves(poses, here, starts), there, *shape), _filled(here, bounds, counts), digests
@@ -108,7 +108,14 @@ def _measure_block(skeletons: Skeletons, first: int, last: int) -> tuple[tuple[A
 
 def _any(poses: Array) -> Array:
     """Whether anything of each pose [n, V, 3] is not zero, bool [n]."""
-    return np.asarray(poses.reshape(len(poses), -1).any(axis=1))
+    return np.asarray(poses.any(axis=(1, 2)))
+
+
+def _sampled(here: Array, starts: Array, there: Array) -> Array:
+    """Numbers of poses [bodies, SAMPLED], of those that each body is in; any poses for a body that is in none."""
+    present = np.append(np.flatnonzero(here), 0)
+    places = np.rint(np.linspace(0, 1, SAMPLED) * np.maximum(there - 1, 0)[:, None]).astype(np.int64)
+    return present[np.searchsorted(present[:-1], starts)[:, None] + places]
 
 
 def _moves(poses: Array, here: Array, starts: Array) -> Array:
@@ -125,21 +132,31 @@ def _filled(here: Array, bounds: list[int], counts: Array) -> Array:
     return np.array([np.count_nonzero(here[a:b].reshape(bodies, -1).any(0)) for (a, b), bodies in clips])
 
 
-def _shape(poses: Array, there: Array, layout: Layout) -> tuple[Array, Array, Array, Array]:
-    """Bones, spread, up and reach of sampled poses [n, k, V, 3], of those that are `there` [n, k]."""
-    child, parent = np.array(layout.edges).reshape(-1, 2).T
-    with np.errstate(invalid="ignore", over="ignore"):
+def _shape(poses: Array, known: Array, layout: Layout) -> tuple[Array, Array, Array, Array]:
+    """Bones, spread, up and reach of sampled poses [n, k, V, 3], of the bodies that are `known` [n]."""
+    poses, there = poses.astype(np.float64), np.repeat(known[:, None], poses.shape[1], axis=1)  # squares are no infinity
+    child, parent = np.array(layout.edges, np.int64).reshape(-1, 2).T
+    with np.errstate(invalid="ignore"):
         lengths = np.linalg.norm(poses[:, :, child] - poses[:, :, parent], axis=-1)
         low, bones, high = (_quantile(lengths, there, share) for share in (0.25, 0.5, 0.75))
-        spread = np.median((high - low) / np.maximum(bones, 1e-6 + 1e-3 * bones.max(1, keepdims=True)), axis=1)
         up = _middle(poses, _head(layout)) - _middle(poses, _named(layout, "hip"))
-        reach = np.abs(poses[..., :2]).max(axis=(2, 3))
-    return bones, spread, _quantile(up, there, 0.5), _quantile(reach[..., None], there, 1)[:, 0]
+        reach = np.abs(poses[..., :2]).max(axis=(2, 3))[..., None]
+    upright = _quantile(up, there & np.isfinite(up).all(-1), 0.5)
+    return bones, _spread(low, bones, high), upright, _quantile(reach, there, 1)[:, 0]
+
+
+def _spread(low: Array, bones: Array, high: Array) -> Array:
+    """How much the median bone varies, [n], of quartiles of all bones [n, E]; NaN where a layout has no bones."""
+    if not bones.shape[1]:
+        return np.full(len(bones), np.nan)
+    return np.median((high - low) / np.maximum(bones, 1e-6 + 1e-3 * bones.max(1, keepdims=True)), axis=1)
 
 
 def _middle(poses: Array, joints: list[int]) -> Array:
-    """The middle of some joints; NaN where a layout has none of them."""
-    return poses[:, :, joints].mean(2) if joints else np.full(poses[:, :, 0].shape, np.nan)
+    """The middle [n, k, 3] of those of some joints that are seen, which are not all zero; NaN where none is."""
+    seen = poses[:, :, joints].any(-1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        return poses[:, :, joints].sum(2) / seen.sum(2)
 
 
 def _quantile(values: Array, there: Array, share: float) -> Array:

@@ -23,10 +23,8 @@ TINY, HUGE = 0.3, 10  # metres; beyond, it is another unit
 UNITS = ((1000, "millimetres"), (100, "centimetres"), (39.4, "inches"))  # so many are a metre
 LIKELY = 1.5  # times a person's height in a unit, up or down
 PERSON = 1.6  # metres from head to foot, about as seen: 1.64 in NW-UCLA, 1.55 in UTD-MHAD
-STANDING, FALLEN = (
-    0.3,
-    -0.3,
-)  # cosine between the spine and up. Seen of the median: 0.97; of one clip at the least: 0.60
+# cosine between the spine and up. Seen of the median: 0.97; of one clip at the least: 0.60
+STANDING, FALLEN = 0.3, -0.3
 CLEAR = 0.6  # a cosine; of what people stand along, where it is not y
 TURNS = {"-y": "turn the signs of y and z", "+z": "make x, z, -y of x, y, z", "-z": "make x, -z, y of x, y, z"}
 PICTURE = 1.5  # -1 to 1 is the picture; joints may be a little outside
@@ -47,7 +45,9 @@ def in_order(data: Inspected) -> bool:
     layout, distances = data.skeletons.layout, data.measures.distances
     if data.skeletons.coordinates != "metres" or not np.isfinite(distances).all():
         return True
-    return not _better(layout, distances) and _bones(layout, distances) < TANGLED * _shortest_tree(distances)
+    if not (shortest := _shortest_tree(distances)):  # all joints in one place are in any order
+        return True
+    return not _better(layout, distances) and _bones(layout, distances) < TANGLED * shortest
 
 
 def _better(layout: Layout, distances: np.ndarray) -> str:
@@ -90,8 +90,9 @@ def _oddness(data: Inspected) -> np.ndarray:
     """How far each body's bones are from the usual proportions, whatever its size, as a share of all its bones."""
     lengths = data.measures.bodies.bones
     usual = np.nanmedian(lengths, axis=0)
-    size = lengths.sum(1, keepdims=True) / usual.sum()
-    return np.abs(lengths - size * usual).sum(1) / lengths.sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):  # all joints in one place have no proportions: NaN
+        size = lengths.sum(1, keepdims=True) / usual.sum()
+        return np.abs(lengths - size * usual).sum(1) / lengths.sum(1)
 
 
 def lopsided(data: Inspected) -> list[Finding]:
@@ -108,7 +109,8 @@ def lopsided(data: Inspected) -> list[Finding]:
     if not twins:
         return []
     left, right = (lengths[:, list(side)] for side in zip(*twins, strict=True))
-    apart = 2 * np.abs(left - right).sum(1) / (left + right).sum(1)
+    with np.errstate(invalid="ignore"):  # limbs of no length are as long as each other
+        apart = 2 * np.abs(left - right).sum(1) / (left + right).sum(1)
     rows = data.measures.bodies.clip[apart > LOPSIDED]
     return data.of_clips("lopsided", WARNING, rows, "with left and right limbs of very different lengths")
 
@@ -124,20 +126,28 @@ def upside_down(data: Inspected) -> list[Finding]:
         return []
     cosines = up[there] / length[there, None]
     usual = np.median(cosines, axis=0)
-    if usual[1] < STANDING and np.abs(usual).max() > CLEAR:
-        return [_turned(usual, image=image)]
+    if found := _turned_picture(usual) if image else _turned(usual):
+        return [found]
     clips = bodies.clip[there][cosines[:, 1] < FALLEN]
     return data.of_clips("upside down", WARNING, clips, "with people upside down")
 
 
-def _turned(usual: np.ndarray, *, image: bool) -> Finding:
+def _turned(usual: np.ndarray) -> Finding | None:
+    """The axis that people stand along, where it is clearly another than +y."""
     axis = int(np.abs(usual).argmax())
+    if usual[1] >= STANDING or abs(usual[axis]) <= CLEAR:
+        return None
     up = f"{'-' if usual[axis] < 0 else '+'}{'xyz'[axis]}"
-    if image:
-        what, advice = "people are upside down: y goes down in a picture", "turn the sign of y"
-    else:
-        what, advice = f"people stand along {up}, and should along +y", TURNS.get(up, "turn them")
-    return Finding("turned axes", ERROR, what, advice=f"{advice} in your files, and prepare again")
+    advice = f"{TURNS.get(up, 'turn them')} in your files, and prepare again"
+    return Finding("turned axes", ERROR, f"people stand along {up}, and should along +y", advice=advice)
+
+
+def _turned_picture(usual: np.ndarray) -> Finding | None:
+    """As _turned; a picture has no axes but its own: people along x lie."""
+    if usual[1] >= -CLEAR:
+        return None
+    advice = "turn the sign of y in your files, and prepare again"
+    return Finding("turned axes", ERROR, "people are upside down: y goes down in a picture", advice=advice)
 
 
 def units(data: Inspected) -> list[Finding]:
@@ -171,8 +181,10 @@ def heights(data: Inspected) -> list[Finding]:
 
 
 def _in_metres(data: Inspected) -> bool:
-    """Whether bones can be measured: in metres, the joints in their order, somebody there."""
-    return data.skeletons.coordinates == "metres" and bool(data.measures.bodies.measured.any()) and in_order(data)
+    """Whether bones can be measured: in metres, the joints in their order, bones, and somebody there."""
+    if data.skeletons.coordinates != "metres" or not data.skeletons.layout.edges:
+        return False
+    return bool(data.measures.bodies.measured.any()) and in_order(data)
 
 
 def _usual_height(data: Inspected) -> float:

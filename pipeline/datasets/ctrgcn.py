@@ -84,7 +84,11 @@ class CtrGcn:
 
 
 def bodies_of(frames: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
-    """The real bodies in a row [T, 150], float32 [1 or 2, frames, 25, 3], and counts of what was not stored."""
+    """The real bodies in a row [T, 150], float32 [1 or 2, frames, 25, 3], and counts of what was not stored.
+
+    A second body of zeros is not stored. In NTU 120 a few rows have one, and so the rule "repeat" makes it the first
+    again in training, where CTR-GCN trains on zeros (as ntu_bodies.py does, of the raw files).
+    """
     seen = np.flatnonzero(frames.any(axis=1))
     if not len(seen):
         raise ValueError("no frames: all coordinates are zero")

@@ -187,5 +187,13 @@ def _remarks(release: Release, here: set[str], left_out: dict[str, str]) -> Iter
 def _beside_published(release: Release, absent: int, empty: int, damaged: int) -> str:
     published, without = release.without_skeleton, absent + empty
     verdict = "as published" if without == published else f"published are {published} missing or incomplete ones"
-    found = f"{absent} samples absent, {empty} with {NO_BODY}: {without} in all, {verdict}"
-    return f"{release.name}: {found}{f'; {damaged} more could not be used' if damaged else ''}"
+    said = [f"{release.name}: {absent} samples absent, {empty} with {NO_BODY}: {without} in all, {verdict}"]
+    if damaged:
+        said.append(f"{damaged} more could not be used")
+    if (beyond := published - without - damaged) > 0:
+        said.append(f"{beyond} more {_are(beyond)} here than published; published numbers leave them out, by name")
+    return "; ".join(said)
+
+
+def _are(count: int) -> str:
+    return "sample is" if count == 1 else "samples are"

@@ -16,8 +16,8 @@ from pathlib import Path, PurePath, PurePosixPath
 from ..preparation.dataset import Facts, Finding, RawClip, SplitRule, by_column
 from ..preparation.layouts import KINECT_V1
 from ..preparation.raw import RawFile, find_raw
-from ..preparation.transfers import from_ntu120
 from .matlab import read_joints
+from .transfers import from_ntu120
 
 SUBJECTS = 40
 CLASSES = (

@@ -12,8 +12,8 @@ from pathlib import Path
 from ..preparation.dataset import Facts, RawClip, SplitRule, by_column
 from ..preparation.layouts import KINECT_V1_UTD
 from ..preparation.raw import RawFile, find_raw
-from ..preparation.transfers import from_ntu120
 from .matlab import read_joints
+from .transfers import from_ntu120
 
 CLASSES = (
     *("swipe left", "swipe right", "wave", "clap", "throw", "arm cross", "basketball shoot", "draw x"),

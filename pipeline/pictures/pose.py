@@ -52,7 +52,7 @@ class View:
 def front(joints: Array, coordinates: str) -> Array:
     """Seen from the front, x right and y down: points [..., V, 2], NaN for joints that are not there."""
     points = joints[..., :2].astype(np.float64) * ((1, 1) if coordinates == "image" else (1, -1))
-    there = np.asarray(joints.any(axis=-1)) & np.isfinite(joints.sum(axis=-1))
+    there = np.asarray(joints.any(axis=-1)) & np.isfinite(joints).all(axis=-1)
     return np.where(there[..., None], points, np.nan)
 
 

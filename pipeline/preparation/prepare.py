@@ -21,7 +21,7 @@ import numpy as np
 from ...cache.files import write_csv
 from ...cache.lock import locked
 from ...cache.skeletons import TEST, TRAIN, Ragged, Skeletons, Split, meta_of, read_skeletons, split_columns
-from ...cache.table import concatenate, read_table
+from ...cache.table import concatenate, damaged_rows, read_table
 from ..stop import Stop, Stopped
 from .dataset import Clip, Finding, RawDataset
 from .dataset import Facts as Facts
@@ -62,10 +62,11 @@ def prepare(
     refuse_other_dataset(name, out)
     stop = stop or Stop()
     job = Job(name, raw.facts, out, units_of(raw.files(), _basis(name, raw.facts)))
-    if _source(job.table) == job.source and job.listing.exists():
-        return _there_already(raw, job)
+    if there := _there_already(raw, job):
+        return there
     job.parts.mkdir(parents=True, exist_ok=True)
     with locked(out / LOCK, wait=False):
+        _sweep(job)
         if not read_all(raw, job.units, job.parts, progress, jobs=jobs, stop=stop):
             raise Stopped("stopped; run the same command again, it goes on", 128 + (stop.signal or 0))
         found, findings, counts = _put_together(job)
@@ -126,12 +127,24 @@ def _source(path: Path) -> str:
     return ""
 
 
-def _there_already(raw: RawDataset, job: Job) -> Prepared:
-    with job.listing.open(newline="", encoding="utf-8") as file:
-        findings = [Finding(*line) for line in list(csv.reader(file))[1:]]
-    counts = json.loads(str(read_table(job.table, only=("counts",))[1]["counts"]))
-    skeletons = read_skeletons(job.table)
-    return Prepared(skeletons, findings, _warnings(raw, skeletons, findings), counts, again=True)
+def _there_already(raw: RawDataset, job: Job) -> Prepared | None:
+    """What was prepared of the same files before; nothing where any of it is damaged."""
+    if _source(job.table) != job.source:
+        return None
+    with suppress(OSError, ValueError, TypeError):
+        with job.listing.open(newline="", encoding="utf-8") as file:
+            findings = [Finding(*line) for line in list(csv.reader(file))[1:]]
+        counts = json.loads(str(read_table(job.table, only=("counts",))[1]["counts"]))
+        if not damaged_rows(job.table):
+            skeletons = read_skeletons(job.table)
+            return Prepared(skeletons, findings, _warnings(raw, skeletons, findings), counts, again=True)
+    return None
+
+
+def _sweep(job: Job) -> None:
+    """Remove what a killed command wrote of the table; under the lock it is nobody else's."""
+    for aside in job.out.glob(f"{job.table.name}.*.tmp"):
+        aside.unlink()
 
 
 def _put_together(job: Job) -> tuple[int, list[Finding], dict[str, int]]:
@@ -144,8 +157,8 @@ def _put_together(job: Job) -> tuple[int, list[Finding], dict[str, int]]:
     keep = _keep(records, findings)
     clips = [record.clips[row] for record, rows in zip(records, keep, strict=True) for row in rows]
     if clips:
-        _write(job, clips, keep, counts)
         write_csv(job.listing, ("file", "found", "done"), [(f.file, f.found, f.done) for f in findings])
+        _write(job, clips, keep, counts)
     return len(clips), findings, dict(counts)
 
 

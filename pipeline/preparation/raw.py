@@ -20,7 +20,8 @@ ENCRYPTED = 1  # of a zip member's flags
 class RawFile:
     """A file on disk, or a member of a zip on disk; `size` in bytes and `stamp` tell whether it has changed since.
 
-    `shown` is what it is called in a report, where its name alone does not tell it from the others.
+    `below` is its place among the raw files: the same from wherever they are looked at. `shown` is what it is called in
+    a report, where its name alone does not tell it from the others.
     """
 
     path: Path
@@ -28,6 +29,7 @@ class RawFile:
     size: int = 0
     stamp: float = 0.0
     shown: str = ""
+    below: str = ""
 
     @property
     def name(self) -> str:
@@ -81,17 +83,17 @@ def find_raw(raw: Path, pattern: str, expected: str) -> list[RawFile]:
         raise FileNotFoundError(f"{raw}: no such folder; give the folder or zip that holds {expected}")
     if not raw.is_dir() and raw.suffix.lower() != ".zip":
         raise ValueError(f"{raw}: a file; give the folder or zip that holds {expected}")
-    there = list(_walk(raw))
+    there = [replace(file, below=_below(file, raw)) for file in _walk(raw)]
     found = [file for file in there if fnmatchcase(file.name.lower(), pattern.lower())]
     if not found:
         raise ValueError(f"{raw}: holds no {expected}; {_what_is_there(there)}")
     names = Counter(file.name for file in found)
-    told_apart = [replace(file, shown=_below(file, raw)) if names[file.name] > 1 else file for file in found]
+    told_apart = [replace(file, shown=file.below) if names[file.name] > 1 else file for file in found]
     return sorted(told_apart, key=lambda file: (file.stem, file.place))
 
 
 def _below(file: RawFile, raw: Path) -> str:
-    """Where a file lies under `raw`."""
+    """Where a file lies under `raw`: its path, and a colon before what is in a zip."""
     path = "" if file.path == raw else str(file.path.relative_to(raw))
     return ":".join(part for part in (path, file.member) if part)
 
@@ -101,15 +103,32 @@ def _walk(raw: Path) -> Iterator[RawFile]:
     if raw.is_file():
         yield from _members(raw)
         return
-    for here, folders, files in os.walk(raw):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    seen = set[tuple[int, int]]()
+    for here, folders, files in os.walk(raw, onerror=_refuse, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".") and _is_new(Path(here, name), seen)]
         for name in files:
             path = Path(here, name)
+            if name.startswith(".") or not path.is_file():
+                continue
             if name.lower().endswith(".zip"):
                 yield from _members(path)
-            elif not name.startswith(".") and path.is_file():
+            else:
                 found = path.stat()
                 yield RawFile(path, "", found.st_size, found.st_mtime)
+
+
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be looked into is not passed by in silence."""
+    raise error
+
+
+def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
+    """Whether a folder has not been walked yet: a link may lead back to where one came from."""
+    found = folder.stat()
+    place = found.st_dev, found.st_ino
+    new = place not in seen
+    seen.add(place)
+    return new
 
 
 def _members(path: Path) -> Iterator[RawFile]:

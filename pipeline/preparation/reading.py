@@ -8,15 +8,18 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 from ..stop import Stop
 from .dataset import RawDataset
-from .units import Unit, Wanted, read_unit
+from .units import Unit, Wanted, is_done, read_unit
 
 FEW = 5000  # files; fewer are read sooner than other processes start
+
+PARENTS_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Work = Callable[[Unit], None]
 
@@ -32,7 +35,7 @@ def read_all(
 ) -> bool:
     """Read the units that have no record in `parts` yet; whether all have one now."""
     total = sum(len(unit.files) for unit in units)
-    left = [unit for unit in units if not unit.record(parts).exists()]
+    left = [unit for unit in units if not is_done(unit, parts)]
     done = total - sum(len(unit.files) for unit in left)
     progress(done, total)
     wanted = Wanted(raw.reader, len(raw.facts.layout.joints), len(raw.facts.classes))
@@ -64,9 +67,20 @@ def _elsewhere(units: Sequence[Unit], work: Work, jobs: int, stop: Stop) -> Iter
         while running or (waiting and not stop()):
             while waiting and len(running) < 2 * jobs and not stop():
                 unit = waiting.pop()
-                running[pool.submit(_do, unit)] = unit
+                with _deaf():
+                    running[pool.submit(_do, unit)] = unit
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield _done(future, running.pop(future))
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """A process begun meanwhile hears no signal from its first moment on; ours come a moment later."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _done(future: Future[None], unit: Unit) -> Unit:
@@ -85,7 +99,7 @@ def _begin(work: Work) -> None:
     """In a process of the pool: signals are the parent's to hear, and it does not outlive the parent."""
     global _work
     _work = work
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in PARENTS_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

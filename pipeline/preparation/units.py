@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
@@ -13,14 +14,14 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ...cache.files import write_bytes
-from ...cache.table import Ragged, write_table
+from ...cache.table import Ragged, damaged_rows, stored_checksums, write_table
 from .dataset import Clip, Finding, RawClip
 from .raw import RawFile
 
 RULE = 1  # raised when the same files give other rows
 LARGEST, SMALLEST = 256, 16  # files of a unit
 
-# what an odd file raises
+# what an odd file makes of those who look at it beforehand
 UNUSABLE = (
     ValueError,
     LookupError,
@@ -76,7 +77,7 @@ def units_of(files: Sequence[RawFile], basis: str) -> list[Unit]:
 
 
 def _key(files: Sequence[RawFile], basis: str) -> str:
-    listed = [(file.place, file.size, file.stamp) for file in files]
+    listed = [(file.below, file.size, file.stamp) for file in files]
     return hashlib.sha256(json.dumps([basis, listed]).encode()).hexdigest()[:24]
 
 
@@ -95,6 +96,18 @@ def read_unit(unit: Unit, folder: Path, wanted: Wanted) -> None:
         "counts": counts,
     }
     write_bytes(unit.record(folder), json.dumps(content).encode())
+
+
+def is_done(unit: Unit, folder: Path) -> bool:
+    """Whether a unit's record and part are there and whole; what a crash left of them is removed."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        if not (clips := read_record(unit, folder).clips):
+            return True
+        if len(stored_checksums(unit.part(folder))) == len(clips) and not damaged_rows(unit.part(folder)):
+            return True
+    for path in (unit.record(folder), unit.part(folder)):
+        path.unlink(missing_ok=True)
+    return False
 
 
 def read_record(unit: Unit, folder: Path) -> Record:
@@ -127,7 +140,7 @@ def _read_one(file: RawFile, wanted: Wanted, findings: list[Finding]) -> RawClip
     try:
         clip = _in_float32(wanted.reader(file))
         _check(clip, wanted)
-    except UNUSABLE as error:
+    except Exception as error:  # whatever a file does to its reader costs that file, and never the night
         findings.append(Finding(file.called, _said(error), "left out"))
         return None
     clip, mended = _mend(clip)
@@ -144,7 +157,9 @@ def _said(error: Exception) -> str:
         return f"no {error} in it"
     if isinstance(error, MemoryError):
         return "not enough memory to read it"
-    return str(error) or type(error).__name__
+    if isinstance(error, UNUSABLE) and str(error):
+        return str(error)
+    return f"{type(error).__name__} {error}".strip()
 
 
 def _in_float32(clip: RawClip) -> RawClip:
@@ -163,6 +178,8 @@ def _check(clip: RawClip, wanted: Wanted) -> None:
         raise ValueError("not one finite coordinate")
     if not clip.joints.any():
         raise ValueError("all coordinates are zero")
+    if wrong := [name for name, value in clip.columns.items() if not -(1 << 63) <= value < 1 << 63]:
+        raise ValueError(f"{', '.join(wrong)}: {clip.columns[wrong[0]]}, a number of more than 64 bits")
     if not clip.name.strip() or b"\0" in clip.name.encode():
         raise ValueError(f"{clip.name!r} is no name for a clip")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ...cache.skeletons import Layout, Transfer
-from ..datasets.ntu_classes import CLASSES
-from .convert import joint_map
-from .layouts import KINECT_V2
+from ..preparation.convert import joint_map
+from ..preparation.layouts import KINECT_V2
+from .ntu_classes import CLASSES
 
 
 def from_ntu120(layout: Layout, actions: Mapping[str, int], source: str) -> Transfer:
