@@ -102,25 +102,12 @@ def extract_features(
     from .pipeline.report import bars, new_console, note_failures, say, show_extraction
     from .pipeline.stop import clean_stop
 
-    if video_pattern and not videos:
-        raise ValueError("--video-pattern says where videos lie under --videos; give that folder too")
     if (prompt or prompts) and not llm:
         raise ValueError("--prompt and --prompts are questions to a language model; say which with --llm")
     asked, share = choose_prompts(prompt, prompts), find_shard(shard)
-    console = new_console(quiet=share.local > 0)
+    console, where = new_console(quiet=share.local > 0), find_device(device, share)
     request = Request(
-        data,
-        videos,
-        person,
-        rgb,
-        llm,
-        asked,
-        batch,
-        find_device(device, share),
-        share,
-        retry_failed,
-        accept_versions,
-        video_pattern,
+        data, videos, person, rgb, llm, asked, batch, where, share, retry_failed, accept_versions, video_pattern
     )
     with clean_stop() as stop, bars(console) as bar:
         extraction = run_extract(request, bar, stop, lambda line: say(console, line, "yellow"))
@@ -165,7 +152,7 @@ def train(
     from .pipeline.report import bars, new_console, say
     from .trainer.config import parse_setting
     from .trainer.plan import Request, decide, plan
-    from .trainer.report import epoch_line, kept_line, run_lines
+    from .trainer.report import epoch_line, kept_line, plan_lines
     from .trainer.train import train as run_train
 
     options = {"split": split, "stream": stream, "validation": validation}
@@ -175,7 +162,7 @@ def train(
     job = decide(Request(data, out, config, settings, rgb, text, prompt))
     planned, console = plan(job), new_console()
     say(console, f"config: {job.config_file}")
-    for line in run_lines(planned.run):
+    for line in plan_lines(planned):
         say(console, line)
     finished = (job.out / "model.safetensors").exists()
     with bars(console) as bar:
@@ -201,12 +188,12 @@ def evaluate(
     ] = False,
 ) -> None:
     """Test runs on skeletons only: no feature cache is read, no big model is loaded."""
-    if transfer and not data:
-        raise ValueError("--transfer tests on another data set: say which with --data, such as --data data/utd-mhad")
-    if transfer and data:
+    if not transfer:
+        _evaluate(runs, data)
+    elif data:
         _transfer(runs, data)
     else:
-        _evaluate(runs, data)
+        raise ValueError("--transfer tests on another data set: say which with --data, such as --data data/utd-mhad")
 
 
 app.command()(show)
@@ -251,7 +238,9 @@ def demo(out: Annotated[Path, typer.Option(help="Where everything goes.")] = Pat
 def _evaluate(runs: list[Path], data: Path | None) -> list[Evaluation]:
     from .trainer.evaluate import evaluate as run_evaluate
     from .trainer.report import class_table, result_table
+    from .trainer.run import read_run
 
+    _ = [read_run(run) for run in runs]  # a wrong name among several is said before the first is tested
     return [_tested(lambda bar, run=run: run_evaluate(run, data, bar), (class_table, result_table)) for run in runs]
 
 
@@ -291,9 +280,9 @@ def main() -> None:
 
 
 def _fail(error: Exception, code: int) -> None:
-    from .pipeline.report import printable
+    from .pipeline.report import error_text
 
-    print(f"mmcl: {printable(str(error))}", file=sys.stderr)
+    print(f"mmcl: {error_text(error)}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .layout import JointMap, Layout
-from .table import Column, Columns, Ragged, checksums, read_table, write_table
+from .table import Column, Columns, Ragged, checksums, damaged_rows, read_table, write_table
 
 __all__ = ["JointMap", "Layout", "Skeletons", "Split", "Transfer"]
 
@@ -116,9 +116,10 @@ class Skeletons:
             raise ValueError(f"{self.dataset}: labels {labels.min()}..{labels.max()} for {len(self.classes)} classes")
         if (self.bodies < 1).any() or (rows < 1).any() or (rows % self.bodies).any():
             raise ValueError(f"{self.dataset}: a clip without a frame, or with bodies of different lengths")
-        if self.joints.values.shape[1:] != (len(self.layout.joints), 3):
-            found, wanted = list(self.joints.values.shape[1:]), [len(self.layout.joints), 3]
-            raise ValueError(f"{self.dataset}: joints of shape {found}, layout {self.layout.name} wants {wanted}")
+        values, wanted = self.joints.values, [len(self.layout.joints), 3]
+        if values.dtype != np.float32 or list(values.shape[1:]) != wanted:
+            found = f"{values.dtype} of shape {list(values.shape[1:])}"
+            raise ValueError(f"{self.dataset}: joints {found}, layout {self.layout.name} wants float32 {wanted}")
 
     def _check_points(self) -> None:
         if self.image_points is None:
@@ -172,6 +173,8 @@ def write_skeletons(path: Path, skeletons: Skeletons) -> None:
 
 def read_skeletons(path: Path) -> Skeletons:
     """The cache that `mmcl prepare` wrote; FileNotFoundError or ValueError with the next step where it is none."""
+    if path.parent.is_file():
+        raise ValueError(f"{path.parent}: a file; give the data set's folder, which `mmcl prepare` made")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no skeleton cache here; make it with `mmcl prepare`")
     columns, attributes = read_table(path)
@@ -185,6 +188,15 @@ def read_skeletons(path: Path) -> Skeletons:
         raise ValueError(f"{path}: a skeleton cache without {error}; make it again with `mmcl prepare`") from error
     except (TypeError, AttributeError, IndexError, RecursionError) as error:
         raise ValueError(f"{path}: not a skeleton cache ({error}); make it again with `mmcl prepare`") from error
+
+
+def read_whole(path: Path) -> Skeletons:
+    """The cache, every clip as it was written; ValueError with the names of those that are not."""
+    skeletons = read_skeletons(path)
+    if damaged := [skeletons.names[row] for row in damaged_rows(path)]:
+        shown = ", ".join(damaged[:8]) + (f" and {len(damaged) - 8} more" if len(damaged) > 8 else "")
+        raise ValueError(f"{path}: {len(damaged)} damaged clips ({shown}); run the same `mmcl prepare` again")
+    return skeletons
 
 
 def _from_table(columns: Columns, joints: Ragged, meta: Mapping[str, Any]) -> Skeletons:

@@ -57,6 +57,8 @@ def prepare(
     with clean_stop() as stop, bars(console) as bar:
         prepared = run_prepare(name, opened, out, bar(f"reading {name}"), jobs=jobs, stop=stop)
     show_prepared(console, prepared, out)
+    if prepared.unread:
+        raise typer.Exit(FAILURE)
 
 
 @data.command("check")

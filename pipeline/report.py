@@ -96,6 +96,13 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def error_text(error: Exception) -> str:
+    """An error in words: what it says itself, of the system's errors the file and the reason."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return printable(f"{error.filename}: {error.strerror}")
+    return printable(str(error))
+
+
 def cell(text: str) -> str:
     """The text as a table shows it: printable, and its brackets no markup."""
     return escape(printable(text))
@@ -111,7 +118,7 @@ def data_table(skeletons: Skeletons) -> Table:
     for name, values in skeletons.columns.items():
         known = np.unique(values[values >= 0])
         between = f" ({known.min()} to {known.max()})" if len(known) else ""
-        table.add_row(cell(f"{name}s"), f"{len(known)}{between}")
+        table.add_row(cell(name), f"{len(known)}{between}")
     table.add_row("frames", f"{frames.min()} to {frames.max()}, median {np.median(frames):.0f}")
     table.add_row("bodies", f"{skeletons.bodies.min()} to {skeletons.bodies.max()}")
     units = "metres" if skeletons.coordinates == "metres" else "a 2D pose, shares of the picture"
@@ -136,10 +143,13 @@ def show_prepared(console: Console, prepared: Prepared, out: Path) -> None:
     for line in finding_lines(prepared.findings):
         say(console, line)
     if prepared.findings:
-        say(console, f"{len(prepared.findings):,} findings in all: {out / 'findings.csv'}")
+        say(console, f"all findings ({len(prepared.findings):,}): {out / 'findings.csv'}")
     for warning in prepared.warnings:
         say(console, f"note: {warning}", "yellow")
     say(console, f"{'all is there already' if prepared.again else 'written'}: {out / 'skeletons.h5'}")
+    if prepared.unread:
+        said = f"{prepared.unread:,} files could not be read; run the same command again, it looks at all of them anew"
+        say(console, said, "red")
 
 
 def finding_lines(findings: Sequence[Finding]) -> list[str]:

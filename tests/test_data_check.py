@@ -20,7 +20,7 @@ from mmcl.cache.recipe import Recipe
 from mmcl.cache.skeletons import OUT, TEST, TRAIN, Layout, Skeletons, Split, read_skeletons, write_skeletons
 from mmcl.cache.store import create_cache, write_part
 from mmcl.pipeline.checks.check import check
-from mmcl.pipeline.checks.finding import MEANINGS
+from mmcl.pipeline.checks.finding import MEANINGS, Finding
 from mmcl.pipeline.data_commands import data as commands
 from mmcl.pipeline.datasets import open_dataset
 from mmcl.pipeline.preparation.layouts import COCO_17, KINECT_V1, KINECT_V1_UTD
@@ -253,6 +253,30 @@ def test_where_more_is_known_the_advice_says_it(data: Path, fault: str):
     assert finding.mend.startswith(ADVICE[fault])
 
 
+def leaks_of(data: Path) -> Finding:
+    return next(one for one in check(data).findings if one.check == "leaks")
+
+
+def test_test_clips_that_leak_are_named_each_with_its_twin(data: Path):
+    def leak(skeletons: Skeletons) -> Skeletons:
+        for name in ("drink", "kick", "sit-down", "wave"):
+            skeletons = same_joints(f"{name}_s01_t1", f"{name}_s04_t1")(skeletons)
+        return skeletons
+
+    finding = leaks_of(spoilt(data, leak))
+    assert finding.examples == tuple(f"{name}_s04_t1 = {name}_s01_t1" for name in ("drink", "kick", "sit-down", "wave"))
+    assert len(finding.clips) == 8
+    assert told(run(data).output)[1].endswith(f"{', '.join(finding.examples[:3])} and 1 more")
+
+
+def test_a_test_clip_that_comes_before_its_twin_is_named_first_too(data: Path):
+    def leak(skeletons: Skeletons) -> Skeletons:
+        turned = on_side("xsub", TEST, BOTH[0])(on_side("xsub", TRAIN, BOTH[1])(skeletons))
+        return same_joints(*BOTH)(turned)
+
+    assert leaks_of(spoilt(data, leak)).examples == ("wave_s01_t1 = wave_s04_t1",)
+
+
 def test_the_factor_of_an_unknown_unit_makes_people_of_people(data: Path):
     finding = check(spoilt(data, FAULTS["too small"][0])).findings[0]
     factor = float(finding.mend.split(" by ")[1].split(",")[0])
@@ -315,6 +339,132 @@ def test_2d_poses_are_asked_only_what_can_be_asked_of_them(data: Path):
 )
 def test_2d_poses_upside_down_or_in_pixels_are_found(data: Path, change: Callable, name: str):
     assert found_in(spoilt(data, lambda skeletons: flat(skeletons, change))) == [(name, "error", ())]
+
+
+def lacking(*joints: str) -> Callable[[np.ndarray], np.ndarray]:
+    """A picture in whose lower half people are, these joints of them not found."""
+
+    def change(clip: np.ndarray) -> np.ndarray:
+        clip = clip + np.array([0, 0.6, 0], np.float32)
+        clip[:, [COCO_17.joints.index(joint) for joint in joints]] = 0
+        return clip
+
+    return change
+
+
+HIPS = ("left hip", "right hip")
+
+
+def test_2d_joints_that_are_not_found_are_nowhere_not_in_the_middle_of_the_picture(data: Path):
+    """People at a desk: the head in the lower half, the hips not in the picture."""
+    clean = read_skeletons(data / "skeletons.h5")
+    for joints in (HIPS, ("nose",)):
+        write_skeletons(data / "skeletons.h5", flat(clean, lacking(*joints)))
+        assert found_in(data) == []
+
+
+def test_who_is_upright_is_told_by_the_poses_and_the_hip_that_are_found(data: Path):
+    """One hip, in one pose of three; the other joints are not."""
+
+    def rarely(turn: int) -> Callable[[np.ndarray], np.ndarray]:
+        def change(clip: np.ndarray) -> np.ndarray:
+            without, clip = lacking(*HIPS)(clip), lacking("left hip")(clip)
+            return np.where(np.arange(len(clip))[:, None, None] % 3 == 0, clip, without) * np.float32([1, turn, 1])
+
+        return change
+
+    clean = read_skeletons(data / "skeletons.h5")
+    write_skeletons(data / "skeletons.h5", flat(clean, rarely(1)))
+    assert found_in(data) == []
+    write_skeletons(data / "skeletons.h5", flat(clean, rarely(-1)))
+    assert found_in(data) == [("turned axes", "error", ())]
+
+
+def test_people_who_lie_in_a_picture_are_not_upside_down(data: Path):
+    assert found_in(spoilt(data, lambda skeletons: flat(skeletons, lambda clip: clip[..., [1, 0, 2]]))) == []
+
+
+def test_a_body_that_is_there_for_a_moment_is_measured_in_it(data: Path):
+    """A guest in one frame of a clip, whose left arm is much too long."""
+
+    def visited(skeletons: Skeletons) -> Skeletons:
+        clips, bodies = of(skeletons), np.array(skeletons.bodies)
+        guest = np.zeros_like(clips[2])
+        guest[1] = long_left_arm(clips[7].copy())[1]
+        clips[2], bodies[2] = np.concatenate([clips[2], guest]), 2
+        return replace(skeletons, joints=Ragged.of(clips), bodies=bodies)
+
+    name = read_skeletons(data / "skeletons.h5").names[2]
+    assert found_in(spoilt(data, visited)) == [("lopsided", "warning", (name,))]
+
+
+def test_a_body_that_is_never_there_is_not_measured_by_its_neighbours(data: Path):
+    def beside(skeletons: Skeletons) -> Skeletons:
+        return second_body(in_clip(skeletons.names[3], long_left_arm)(skeletons))
+
+    name = read_skeletons(data / "skeletons.h5").names
+    assert found_in(spoilt(data, beside)) == [("zero bodies", "warning", name[2:3]), ("lopsided", "warning", name[3:4])]
+
+
+def few(clips: Clips, layout: Layout = KINECT_V1, coordinates: str = "metres") -> Skeletons:
+    """A small data set of these clips, one body each."""
+    sides, count = np.tile(np.array([TRAIN, TEST], np.int8), len(clips))[: len(clips)], len(clips)
+    return Skeletons(
+        *("few", ("any",), layout, tuple(map(str, range(count))), np.zeros(count, int), np.ones(count, int)),
+        *(Ragged.of([clip.astype(np.float32) for clip in clips]), {"given": Split(sides)}),
+        coordinates=coordinates,
+    )
+
+
+def names_found(folder: Path, skeletons: Skeletons) -> set[str]:
+    write_skeletons(folder / "skeletons.h5", skeletons)
+    return {one.check for one in check(folder).findings}
+
+
+def walks(count: int, joints: int = 20, frames: int = 9) -> Clips:
+    rng = np.random.default_rng(0)
+    return [rng.normal(0, 0.5, (frames, joints, 3)) + np.array([0, 0, 3]) for _ in range(count)]
+
+
+def test_a_block_of_one_clip_of_one_frame_is_measured(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("mmcl.pipeline.checks.measures.BLOCK_ROWS", 4 * 9)
+    assert "one frame" in names_found(tmp_path, few([*walks(4), walks(1)[0][:1]]))
+
+
+@pytest.mark.parametrize("coordinates", ["metres", "image"])
+@pytest.mark.parametrize("value", [0, np.nan])
+def test_data_without_one_body_that_can_be_measured_is_checked(tmp_path: Path, coordinates: str, value: float):
+    clips = [np.full_like(clip, value) for clip in walks(6)]
+    found = names_found(tmp_path, few(clips, coordinates=coordinates))
+    assert ("not finite" if value else "nobody") in found
+    assert not found & {"joint order", "turned axes", "units"}
+
+
+def test_joints_that_are_all_in_one_place_are_of_no_order_and_no_height(tmp_path: Path):
+    clips = [np.repeat(clip[:, :1], 20, axis=1) for clip in walks(6)]
+    assert names_found(tmp_path, few(clips)) == {"heights"}
+    assert names_found(tmp_path, few(clips, coordinates="image")) == set()
+
+
+def test_one_clip_with_all_joints_in_one_place_is_found_among_others(data: Path):
+    point = in_clip("kick_s01_t1", lambda clip: np.repeat(clip[:, :1], 20, axis=1))
+    assert found_in(spoilt(data, point)) == [("heights", "warning", ("kick_s01_t1",))]
+
+
+def test_a_layout_of_one_joint_has_no_bones_to_ask(tmp_path: Path):
+    assert names_found(tmp_path, few(walks(6, joints=1), Layout("point", ("head",), (), 0))) == set()
+
+
+def test_numbers_whose_squares_are_beyond_all_bounds_are_a_matter_of_units(data: Path):
+    assert [one[0] for one in found_in(spoilt(data, in_all(lambda clip: clip * np.float32(1e37))))] == ["units"]
+
+
+def test_class_names_that_are_no_utf8_are_listed(data: Path):
+    def renamed(skeletons: Skeletons) -> Skeletons:
+        return replace(FAULTS["absent"][0](skeletons), classes=(*skeletons.classes, "jump\udce9"))
+
+    assert run(spoilt(data, renamed)).exit_code == 0
+    assert "jump\\udce9" in (data / "check.csv").read_text()
 
 
 def test_a_layout_of_other_names_is_not_measured_by_them(tmp_path: Path):
@@ -412,6 +562,12 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(commands, ["check", *map(str, arguments)])
 
 
+def told(said: str) -> list[str]:
+    """The columns of a table of one finding."""
+    lines = [line.split("│")[1:-1] for line in said.splitlines() if line.startswith("│")]
+    return [" ".join(" ".join(cells).split()) for cells in zip(*lines, strict=True)]
+
+
 def test_the_exit_code_tells_errors_and_with_strict_warnings(data: Path):
     assert run(data).exit_code == 0
     spoilt(data, FAULTS["one frame"][0])
@@ -429,9 +585,8 @@ def test_the_table_says_what_where_and_how_to_mend_it(data: Path):
     finding = check(spoilt(data, FAULTS["leak"][0])).findings[0]
     assert finding.what == "2 clips train and test split xsub under two names: 1 of its 12 tests"
     said = run(data).output
-    lines = [line.split("│")[1:-1] for line in said.splitlines() if line.startswith("│")]
-    level, what, means, mend = (" ".join(" ".join(cells).split()) for cells in zip(*lines, strict=True))
-    assert (level, what) == ("error", f"{finding.what} wave_s01_t1, wave_s04_t1")
+    level, what, means, mend = told(said)
+    assert (level, what) == ("error", f"{finding.what} wave_s04_t1 = wave_s01_t1")
     assert (means, mend) == MEANINGS["leaks"]
     assert "acted, 24 clips: 1 error; every clip is in " in said
 

@@ -93,7 +93,7 @@ def test_bodies_have_colours_of_their_own():
 
 
 def test_joints_that_are_not_there_are_not_drawn():
-    for nothing in (0, np.nan, np.inf):
+    for nothing in (0, np.nan, np.inf, (np.inf, -np.inf, 0)):
         pose = POSE.copy()
         pose[2] = nothing
         pose[4] = nothing
@@ -102,6 +102,10 @@ def test_joints_that_are_not_there_are_not_drawn():
         with pytest.raises(AssertionError, match="nothing is"):
             where(image, PAINTS[0].left)
     assert (drawn(np.zeros((1, 6, 3))) == CARD).all()
+
+
+def test_numbers_as_large_as_there_are_draw_as_any_others():
+    assert (drawn(POSE[None] * np.float32(1e38)) == drawn(POSE[None])).all()
 
 
 def test_lines_of_a_grid_are_a_handful_at_round_distances():

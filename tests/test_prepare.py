@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -105,7 +106,8 @@ def test_counts_that_differ_from_the_published_are_a_warning(tmp_path):
     write_nw_ucla(tmp_path / "raw", "a01_s01_e00_v01", 5, 1)
     warnings = "\n".join(run("nw-ucla", tmp_path / "raw", tmp_path / "out").warnings)
     assert "xview: 1 train / 0 test, published are 1,020 / 464" in warnings
-    assert "no clip of class pick up with two hands" in warnings
+    named = "pick up with two hands, drop trash, walk around, sit down, stand up and 4 more"
+    assert f"no clip of 9 classes: {named}" in warnings
 
 
 def test_utd_mhad_reads_matlab_files_and_names_the_damaged(tmp_path):
@@ -458,6 +460,56 @@ def test_what_the_readers_counted_is_summed_zeros_too(tmp_path):
     opened.reader = lambda file: replace(whole(file), counts={"bodies": 2, "dropped": 0})
     assert prepare("nw-ucla", opened, tmp_path / "out", nothing).counts == {"bodies": 80, "dropped": 0}
     assert prepare("nw-ucla", opened, tmp_path / "out", nothing).counts == {"bodies": 80, "dropped": 0}
+
+
+def test_what_the_disk_did_not_give_is_looked_at_again(tmp_path):
+    """A disk that goes away for a moment costs no clip for good."""
+    opened = open_dataset("nw-ucla", many(tmp_path / "raw", 3))
+    whole = opened.reader
+
+    def away(file: RawFile) -> RawClip:
+        if "e01" in file.name:
+            raise OSError(errno.EIO, "Input/output error", str(file.path))
+        return whole(file)
+
+    opened.reader = away
+    found = prepare("nw-ucla", opened, tmp_path / "out", nothing)
+    assert found.unread == 1 and len(found.skeletons.names) == 2
+    assert [(f.found, f.done) for f in found.findings] == [("Input/output error", "could not be read")]
+    opened.reader = whole
+    found = prepare("nw-ucla", opened, tmp_path / "out", nothing)
+    assert not found.again and not found.unread and len(found.skeletons.names) == 3
+
+
+def test_what_is_called_as_a_file_but_is_none_is_a_finding(tmp_path):
+    raw = many(tmp_path / "raw", 2)
+    (raw / "a01_s08_e00_v01.json").symlink_to(tmp_path / "not-mounted")
+    (raw / "a01_s08_e01_v01.json").mkdir()
+    (raw / "a01_s08_e02_v01.json").symlink_to("/dev/zero")
+    os.mkfifo(raw / "a01_s08_e03_v01.json")
+    found = run("nw-ucla", raw, tmp_path / "out")
+    assert len(found.skeletons.names) == 2
+    assert [finding.found for finding in found.findings] == [
+        "a link that leads nowhere",
+        "a folder, wanted a file",
+        "a device or a pipe, wanted a file",
+        "a device or a pipe, wanted a file",
+    ]
+
+
+@pytest.mark.parametrize("name", ["", " ", "..", "a/../b", "/etc/x", "a//b", "tab\tin it", "x" * 201, "\udcff"])
+def test_what_no_file_could_be_called_is_no_name_for_a_clip(tmp_path, name):
+    opened = open_dataset("nw-ucla", many(tmp_path / "raw", 2))
+    whole = opened.reader
+    opened.reader = lambda file: replace(whole(file), name=name) if "e01" in file.name else whole(file)
+    found = prepare("nw-ucla", opened, tmp_path / "out", nothing)
+    assert len(found.skeletons.names) == 1 and "is no name for a clip" in found.findings[0].found
+
+
+def test_a_file_is_no_place_for_a_data_set(tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(ValueError, match="out: a file; give --out a folder"):
+        run("nw-ucla", many(tmp_path / "raw", 2), tmp_path / "out")
 
 
 def test_a_number_beyond_64_bits_is_a_finding(tmp_path):

@@ -129,7 +129,10 @@ def test_the_digest_changes_with_a_coordinate_a_label_a_split_and_a_class_name()
         ({"labels": np.array([0, -1, 1])}, "labels -1..1 for 2 classes"),
         ({"bodies": np.array([3, 2, 1])}, "a clip without a frame, or with bodies of different lengths"),
         ({"bodies": np.array([1, 0, 1])}, "a clip without a frame"),
-        ({"layout": Layout("two", ("a", "b"), ((0, 1),), 0)}, r"joints of shape \[3, 3\], layout two wants \[2, 3\]"),
+        (
+            {"layout": Layout("two", ("a", "b"), ((0, 1),), 0)},
+            r"joints float32 of shape \[3, 3\], layout two wants float32 \[2, 3\]",
+        ),
     ],
 )
 def test_what_does_not_hold_together_is_refused(change: dict, message: str):

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from mmcl.cache.skeletons import OUT, TEST, TRAIN, Skeletons, Split, read_skelet
 from mmcl.trainer.config import Config
 from mmcl.trainer.evaluate import evaluate
 from mmcl.trainer.plan import Job, Request, decide, plan
+from mmcl.trainer.report import plan_lines
 from mmcl.trainer.run import read_run
 from mmcl.trainer.train import train
 
@@ -70,6 +72,47 @@ def test_data_whose_split_counts_other_classes_is_refused(data: Path):
     some_classes(data, (0, 1, 3), "zero")
     with pytest.raises(ValueError, match=r"trained on acted \(3 classes, kinect-v1 in metres\), these skeletons are"):
         evaluate(data / "run", data, nothing)
+
+
+def test_damaged_skeletons_are_neither_trained_nor_tested_on(data: Path):
+    config = replace(TINY, split="xsub")
+    train(plan(Job(data, data / "run", config, None, None)), data / "run", nothing, nothing)
+    path = data / "skeletons.h5"
+    with h5py.File(path) as file:
+        at = file["joints/values"].id.get_offset()
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(bytes(100))
+    said = rf"1 damaged clips \({read_skeletons(path).names[0]}\); run the same `mmcl prepare` again"
+    with pytest.raises(ValueError, match=said):
+        plan(Job(data, data / "new", config, None, None))
+    with pytest.raises(ValueError, match=said):
+        evaluate(data / "run", None, nothing)
+
+
+def test_another_data_set_of_the_same_classes_has_a_folder_of_its_own(data: Path):
+    config = replace(TINY, split="xsub")
+    train(plan(Job(data, data / "run", config, None, None)), data / "run", nothing, nothing)
+    evaluate(data / "run", None, nothing)
+    before = (data / "run" / "evaluation" / "results.json").read_bytes()
+    change(data, dataset="other")
+    result = evaluate(data / "run", data, nothing)
+    assert result.folder.name == "evaluation-other" and (result.folder / "results.json").exists()
+    assert "data: other, another data set than acted, which was trained on" in result.notes
+    assert (data / "run" / "evaluation" / "results.json").read_bytes() == before
+
+
+def test_one_class_is_nothing_to_train_on(data: Path):
+    some_classes(data, (3,), "zero")
+    with pytest.raises(ValueError, match="acted: split some has one class; there is nothing to tell apart"):
+        plan(Job(data, data / "run", TINY, None, None))
+
+
+def test_a_split_without_test_clips_is_said_before_the_training(data: Path):
+    found = read_skeletons(data / "skeletons.h5")
+    change(data, splits={"some": Split(np.full(len(found.names), TRAIN, np.int8))})
+    planned = plan(Job(data, data / "run", TINY, None, None))
+    assert plan_lines(planned)[-1] == "split some has no test clips: `mmcl evaluate` will refuse this run"
 
 
 def test_a_2d_pose_takes_a_config_that_neither_centres_nor_turns(data: Path):

@@ -295,12 +295,6 @@ def test_depth_is_no_matter_but_for_a_key(tmp_path):
         load(b"\x80\x02})" + b"\x85" * deep + b"Ns.", tmp_path)
 
 
-def test_a_pickle_of_too_many_steps_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(unpickle, "MOST_STEPS", 100)
-    with pytest.raises(ValueError, match="more than 100 steps"):
-        load(b"]" * 200 + b".", tmp_path)
-
-
 def test_half_a_character_is_no_text(tmp_path):
     """Nothing that is made of it could be written."""
     with pytest.raises(ValueError, match="surrogates not allowed"):

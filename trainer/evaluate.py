@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..cache.files import write_atomic, write_bytes, write_csv
-from ..cache.skeletons import TEST, Skeletons, read_skeletons
+from ..cache.skeletons import TEST, Skeletons, read_whole
 from .checkpoint import load_model
 from .confusion import draw_confusion
 from .device import find_device
@@ -34,7 +34,7 @@ class Evaluation:
 
 
 def evaluate(folder: Path, data: Path | None, progress: Callable[[int, int], None]) -> Evaluation:
-    """Score the run's test clips and write FOLDER/evaluation.
+    """Score the run's test clips and write FOLDER/evaluation, or FOLDER/evaluation-DATASET for another data set's.
 
     `data` replaces the data set's folder that the run remembers. Raises FileNotFoundError or ValueError where run or
     data are missing, unfinished, or do not fit each other.
@@ -52,7 +52,8 @@ def evaluate(folder: Path, data: Path | None, progress: Callable[[int, int], Non
     scores = score(model.to(device), packed, rows, body=body, config=run.config, progress=progress).numpy()
     labels = skeletons.split_labels(run.config.split)[rows]
     metrics, parameters = measure(scores, labels), sum(p.numel() for p in model.parameters())
-    result = Evaluation(run, metrics, parameters, folder / "evaluation", notes(run, skeletons))
+    own = "evaluation" if skeletons.dataset == run.dataset else f"evaluation-{Path(skeletons.dataset).name}"
+    result = Evaluation(run, metrics, parameters, folder / own, notes(run, skeletons))
     result.folder.mkdir(exist_ok=True)
     write_scores(result.folder, scores, labels, [skeletons.names[row] for row in rows], run.selection)
     _write_summary(result)
@@ -63,7 +64,9 @@ def evaluate(folder: Path, data: Path | None, progress: Callable[[int, int], Non
 def notes(run: Run, skeletons: Skeletons) -> list[str]:
     """What a reader must know beside the number."""
     found = notes_of(run)
-    if skeletons.digest != run.skeletons:
+    if skeletons.dataset != run.dataset:
+        found.append(f"data: {skeletons.dataset}, another data set than {run.dataset}, which was trained on")
+    elif skeletons.digest != run.skeletons:
         found.append(f"data: not what was trained on ({run.skeletons}), but {skeletons.digest}")
     return found
 
@@ -87,7 +90,7 @@ def _read_data(run: Run, data: Path | None) -> Skeletons:
     folder = data or Path(run.data)
     if data is None and not folder.exists():
         raise FileNotFoundError(f"{folder}: the data of this run is not there; pass --data with where it is now")
-    return read_skeletons(folder / "skeletons.h5")
+    return read_whole(folder / "skeletons.h5")
 
 
 def _refuse_misfit(run: Run, skeletons: Skeletons, folder: Path, *, moved: bool) -> None:

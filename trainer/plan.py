@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..cache.skeletons import TEST, TRAIN, Skeletons, read_skeletons
+from ..cache.skeletons import TEST, TRAIN, Skeletons, read_skeletons, read_whole
 from .config import Config, make_config, named_config, shipped_config
 from .run import Run
 from .samples import Features, Split, choose_cache, load_features, split_rows
@@ -68,7 +68,7 @@ def decide(request: Request) -> Job:
 
 def plan(job: Job) -> Plan:
     """Join everything by name and describe the run; raises ValueError for whatever could not end well."""
-    skeletons = read_skeletons(job.data / "skeletons.h5")
+    skeletons = read_whole(job.data / "skeletons.h5")
     split = split_rows(skeletons, job.config)
     _refuse_hopeless(skeletons, split, job.config)
     allow = job.config.allow_missing
@@ -81,6 +81,8 @@ def plan(job: Job) -> Plan:
 
 
 def _refuse_hopeless(skeletons: Skeletons, split: Split, config: Config) -> None:
+    if len(skeletons.split_classes(config.split)) < 2:
+        raise ValueError(f"{skeletons.dataset}: split {config.split} has one class; there is nothing to tell apart")
     clips = len(split.train) * config.repeat
     if config.batch > clips:
         raise ValueError(f"batch {config.batch}: an epoch has {clips} training clips; --set batch={clips} or smaller")

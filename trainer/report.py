@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
+from ..cache.skeletons import TEST
 from .checkpoint import EpochMetrics, State
 from .metrics import per_class
 from .run import Run
 
 if TYPE_CHECKING:  # training says its lines without loading what evaluation draws with
     from .evaluate import Evaluation
+    from .plan import Plan
 
 
 def run_lines(run: Run) -> list[str]:
@@ -30,6 +32,14 @@ def run_lines(run: Run) -> list[str]:
         used = f"{cache['settings'].get('model')} ({cache['key']}){masked}" if cache else "none"
         lines.append(f"{head}: {used}")
     return lines
+
+
+def plan_lines(planned: Plan) -> list[str]:
+    """The same, and what evaluation will say of the split."""
+    config, skeletons = planned.run.config, planned.skeletons
+    if len(skeletons.rows(config.split, TEST)):
+        return run_lines(planned.run)
+    return [*run_lines(planned.run), f"split {config.split} has no test clips: `mmcl evaluate` will refuse this run"]
 
 
 def epoch_line(line: EpochMetrics, run: Run) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..cache.convert import convert
 from ..cache.files import write_bytes, write_csv
-from ..cache.skeletons import Skeletons, Transfer, read_skeletons
+from ..cache.skeletons import Skeletons, Transfer, read_whole
 from ..cache.table import Ragged
 from .checkpoint import load_model
 from .device import find_device
@@ -95,7 +95,7 @@ def evaluate_transfer(folder: Path, data: Path, progress: Callable[[int, int], N
     """
     run = read_run(folder)
     model = load_model(folder, run)
-    match = match_run(run, folder, read_skeletons(data / "skeletons.h5"))
+    match = match_run(run, folder, read_whole(data / "skeletons.h5"))
     device, body = find_device(), body_of(run.layout, run.slots, run.body_rule)
     packed = pack(_converted(match)).to(device)
     scores = score(model.to(device), packed, match.rows, body=body, config=run.config, progress=progress).numpy()

@@ -69,10 +69,11 @@ def identical(data: Inspected) -> list[Finding]:
     groups, labels = _groups(data), data.skeletons.labels
     found, told = list[Finding](), set[int]()
     for name, split in data.skeletons.splits.items():
-        torn = [group for group in groups if {TRAIN, TEST} <= set(split.sides[group].tolist())]
-        pairs = _pairs(data, torn, split.sides)
-        what = f"train and test split {name} under two names: {len(pairs):,} of its {(split.sides == TEST).sum():,} tests"
-        leaks = [row for group in torn for row in group]
+        leaking = [group for group in groups if {TRAIN, TEST} <= set(split.sides[group].tolist())]
+        pairs = _pairs(data, leaking, split.sides)
+        count = (split.sides == TEST).sum()
+        what = f"train and test split {name} under two names: {len(pairs):,} of its {count:,} tests"
+        leaks = [row for group in leaking for row in group]
         found += [replace(one, examples=pairs) for one in data.of_clips("leaks", ERROR, np.array(leaks), what)]
         told |= set(leaks)
     torn = [row for group in groups if len(set(labels[group].tolist())) > 1 for row in group]

@@ -27,9 +27,8 @@ class Bodies:
 
     `clip` int64 [n]: its clip's row. `finite`, `moves` bool [n]: no NaN or infinity; any joint moves while it is there.
     `there` int64 [n]: frames that it is in. `bones` [n, E]: median lengths; `spread` [n]: how much the lengths of its
-    bones vary, the interquartile range as a share of the median, the median bone's. `up` [n, 3]: from hips to head, over
-    the poses in which both are seen.
-    `reach` [n]: the largest x or y in absolute value.
+    bones vary, the interquartile range as a share of the median, the median bone's. `up` [n, 3]: from hips to head,
+    where both are seen. `reach` [n]: the largest x or y in absolute value.
     """
 
     layout: Layout
@@ -134,7 +133,8 @@ def _filled(here: Array, bounds: list[int], counts: Array) -> Array:
 
 def _shape(poses: Array, known: Array, layout: Layout) -> tuple[Array, Array, Array, Array]:
     """Bones, spread, up and reach of sampled poses [n, k, V, 3], of the bodies that are `known` [n]."""
-    poses, there = poses.astype(np.float64), np.repeat(known[:, None], poses.shape[1], axis=1)  # squares are no infinity
+    poses = poses.astype(np.float64)  # whose squares are finite, whatever the file holds
+    there = np.repeat(known[:, None], poses.shape[1], axis=1)
     child, parent = np.array(layout.edges, np.int64).reshape(-1, 2).T
     with np.errstate(invalid="ignore"):
         lengths = np.linalg.norm(poses[:, :, child] - poses[:, :, parent], axis=-1)

@@ -181,10 +181,8 @@ def heights(data: Inspected) -> list[Finding]:
 
 
 def _in_metres(data: Inspected) -> bool:
-    """Whether bones can be measured: in metres, the joints in their order, bones, and somebody there."""
-    if data.skeletons.coordinates != "metres" or not data.skeletons.layout.edges:
-        return False
-    return bool(data.measures.bodies.measured.any()) and in_order(data)
+    """Whether bones can be measured: in metres, the joints in their order, somebody there."""
+    return data.skeletons.coordinates == "metres" and bool(data.measures.bodies.measured.any()) and in_order(data)
 
 
 def _usual_height(data: Inspected) -> float:

@@ -6,14 +6,15 @@ of joints. Coordinates are metres, or a 2D pose's place in its picture.
 
 from __future__ import annotations
 
-from collections import Counter
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
 from hashlib import sha256
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ...cache.skeletons import Layout
 from ..preparation.dataset import Facts, Finding, RawClip
@@ -33,17 +34,13 @@ PLANE = "coco-17"  # the layout that has no third dimension: a third number is a
 
 @dataclass(frozen=True)
 class ClipFile(RawFile):
-    """A skeleton file with what is known of its clip; one with a `fault` is not read. Messages call it `shown`."""
+    """A skeleton file with what is known of its clip; one with a `fault` is not read."""
 
     fault: str = ""
     clip: str = ""
     label: int = 0
     columns: Mapping[str, int] = field(default_factory=dict)
     picture: Size | None = None
-
-    @property
-    def name(self) -> str:
-        return self.shown
 
 
 class Folder:
@@ -62,8 +59,9 @@ class Folder:
         source = open_source(raw)
         entries = _usable(source)
         classes = tuple(sorted({entry.label for entry in entries}))
-        codes, self._said = number_columns(entries)
-        splits, warnings = split_rules(entries, codes, asked)
+        codes, said = number_columns(entries)
+        self._said = [*said, *_alike(classes)]
+        splits, warnings = split_rules(entries, classes, codes, asked)
         self._files = [_clip_file(entry, source, classes, codes) for entry in _in_order(source.entries)]
         found, image = _looked_at(self._files, wanted, source.place)
         self.reader: Callable[[RawFile], RawClip] = partial(read_clip, layout=found, image=image)
@@ -80,7 +78,7 @@ class Folder:
         return list(self._files)
 
     def remarks(self, names: Sequence[str], findings: Sequence[Finding]) -> list[str]:
-        """What stands for texts, and whether lengths look like another unit than metres."""
+        """What stands for texts, which classes are spelt alike, and whether lengths look like no metres."""
         tall = sum(finding.found.startswith(TALL) for finding in findings)
         unit = f"{tall:,} of {len(names):,} clips have {TALL}: millimetres (divide by 1000) or pixels, it seems"
         return [*self._said, *([unit] if tall else [])]
@@ -122,27 +120,48 @@ def _in_order(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _clip_file(entry: Entry, source: Source, classes: Sequence[str], codes: Codes) -> ClipFile:
-    """The file of a clip, or where a line has none the table, with the reason."""
+    """The file of a clip, or where there is none what names it, with the reason."""
     if entry.fault:
-        raw = source.table or source.find(entry.skeleton) or RawFile(Path(entry.skeleton))
-        shown = f"{source.table.name}, {entry.where}" if source.table else entry.where
-        return ClipFile(raw.path, raw.member, raw.size, raw.stamp, shown, entry.fault)
-    file, fault = source.find(entry.skeleton), ""
-    if file is None:
-        file, fault = RawFile(Path(entry.skeleton)), f"{entry.where}: no such file, {entry.skeleton}"
+        return _left_out(entry, source, entry.fault)
+    try:
+        file = source.find(entry.skeleton)
+    except ValueError as error:
+        return _left_out(entry, source, str(error))
     columns = {column: numbers[entry.cells[column]] for column, numbers in codes.items() if entry.cells[column]}
     return ClipFile(
         file.path,
         file.member,
         file.size,
         file.stamp,
-        shown=PurePosixPath(entry.skeleton).name,
-        fault=fault,
+        shown=entry.skeleton,
         clip=entry.name,
         label=classes.index(entry.label),
         columns=columns,
         picture=_picture(entry.cells),
     )
+
+
+def _left_out(entry: Entry, source: Source, fault: str) -> ClipFile:
+    """What stands for a clip that cannot be meant: its line of the table, or its path."""
+    if (table := source.table) is None:
+        return ClipFile(Path(entry.skeleton), shown=entry.where, fault=fault)
+    shown = f"{table.name}, {entry.where}"
+    return ClipFile(table.path, table.member, table.size, table.stamp, shown=shown, fault=fault)
+
+
+def _alike(classes: Sequence[str]) -> list[str]:
+    """A line on each group of classes that a reader may take for one."""
+    groups = defaultdict[str, list[str]](list)
+    for name in classes:
+        groups[" ".join(unicodedata.normalize("NFC", name).casefold().split())].append(name)
+    return [_differ(group) for group in groups.values() if len(group) > 1]
+
+
+def _differ(names: Sequence[str]) -> str:
+    """Names that look the same on a screen are written with the codes of their letters."""
+    same = len({unicodedata.normalize("NFC", name) for name in names}) < len(names)
+    listed = " and ".join(ascii(name) if same else repr(name) for name in names)
+    return f"classes {listed} differ in case, spaces or the letters' codes only; each is a class of its own"
 
 
 def _picture(cells: Mapping[str, str]) -> Size | None:
@@ -176,7 +195,7 @@ def _poses(files: Sequence[ClipFile], wanted: Layout | None, odd: list[str]) -> 
                 raise ValueError(file.fault)
             yield read_skeleton(file, wanted)
         except UNUSABLE as error:
-            odd.append(f"{file.name}: {error}")
+            odd.append(f"{file.called}: {error}")
 
 
 def _layout(joints: int, place: str) -> Layout:

@@ -191,9 +191,5 @@ def _beside_published(release: Release, absent: int, empty: int, damaged: int) -
     if damaged:
         said.append(f"{damaged} more could not be used")
     if (beyond := published - without - damaged) > 0:
-        said.append(f"{beyond} more {_are(beyond)} here than published; published numbers leave them out, by name")
+        said.append(f"samples here beyond the published ones: {beyond}; published numbers leave them out, by name")
     return "; ".join(said)
-
-
-def _are(count: int) -> str:
-    return "sample is" if count == 1 else "samples are"

@@ -10,8 +10,8 @@ Where this differs, because they would fail or keep what is not there:
 - more than 300 frames: the first 300 are kept (they pad every clip to the longest);
 - several bodies that all fit in the first slot: one body is stored (they store a second one of zeros, which NTU120
   then does not fill with the first one again);
-- frames of zeros in a clip of one body: they stay zero in training, as everywhere else (they move them with the rest, so
-  that all joints are at minus the origin there).
+- frames of zeros in a clip of one body: they stay zero in training, as everywhere else (they move them with the
+  rest, so that all joints are at minus the origin there).
 """
 
 from __future__ import annotations

@@ -29,6 +29,9 @@ class RawClip:
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
+LEFT_OUT, NOT_READ = "left out", "could not be read"  # what is done about a file that is no clip
+
+
 @dataclass(frozen=True)
 class Finding:
     """A file that is not as it should be, and what was done about it."""
@@ -57,6 +60,10 @@ class SplitRule:
     published: tuple[int, int] | None = None
     body_rule: str = "zero"
     classes: tuple[int, ...] = ()
+
+    def sides(self, clips: Sequence[Clip]) -> list[int]:
+        """The side of each of the clips that could be used, which are all known by now."""
+        return [self.side(clip) for clip in clips]
 
 
 def by_column(column: str, train: Callable[[int], bool], test: Callable[[int], bool]) -> Callable[[Clip], int]:

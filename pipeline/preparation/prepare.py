@@ -23,7 +23,7 @@ from ...cache.lock import locked
 from ...cache.skeletons import TEST, TRAIN, Ragged, Skeletons, Split, meta_of, read_skeletons, split_columns
 from ...cache.table import concatenate, damaged_rows, read_table
 from ..stop import Stop, Stopped
-from .dataset import Clip, Finding, RawDataset
+from .dataset import NOT_READ, Clip, Finding, RawDataset
 from .dataset import Facts as Facts
 from .dataset import RawClip as RawClip
 from .dataset import SplitRule as SplitRule
@@ -32,6 +32,7 @@ from .reading import read_all
 from .units import Record, Unit, read_record, units_of
 
 LOCK = "prepare.lock"
+NAMED = 5  # classes without a clip
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Prepared:
     warnings: list[str]
     counts: dict[str, int]
     again: bool = False
+
+    @property
+    def unread(self) -> int:
+        """Files that the disk did not give; the same call looks at all of them again."""
+        return sum(finding.done == NOT_READ for finding in self.findings)
 
 
 def prepare(
@@ -59,6 +65,8 @@ def prepare(
     `jobs` processes read; as many as there are cores if not said. Raises ValueError where not one file could be used;
     then nothing is written. Raises Stopped where `stop` was asked before the end; the same call goes on.
     """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out}: a file; give --out a folder")
     refuse_other_dataset(name, out)
     stop = stop or Stop()
     job = Job(name, raw.facts, out, units_of(raw.files(), _basis(name, raw.facts)))
@@ -158,7 +166,8 @@ def _put_together(job: Job) -> tuple[int, list[Finding], dict[str, int]]:
     clips = [record.clips[row] for record, rows in zip(records, keep, strict=True) for row in rows]
     if clips:
         write_csv(job.listing, ("file", "found", "done"), [(f.file, f.found, f.done) for f in findings])
-        _write(job, clips, keep, counts)
+        whole = all(finding.done != NOT_READ for finding in findings)
+        _write(job, clips, keep, {"source": job.source if whole else "", "counts": json.dumps(counts)})
     return len(clips), findings, dict(counts)
 
 
@@ -177,16 +186,15 @@ def _keep(records: Sequence[Record], findings: list[Finding]) -> list[np.ndarray
     return keep
 
 
-def _write(job: Job, clips: Sequence[Clip], keep: Sequence[np.ndarray], counts: Mapping[str, int]) -> None:
+def _write(job: Job, clips: Sequence[Clip], keep: Sequence[np.ndarray], said: Mapping[str, str]) -> None:
     """The kept rows of all parts, with what is known of all clips beside them."""
     splits = {
-        split: Split(np.array([rule.side(clip) for clip in clips], np.int8), rule.body_rule, rule.classes)
+        split: Split(np.array(rule.sides(clips), np.int8), rule.body_rule, rule.classes)
         for split, rule in job.facts.splits.items()
     }
     known = sorted({column for clip in clips for column in clip.columns})
     columns = {f"column_{name}": np.array([clip.columns.get(name, -1) for clip in clips], np.int64) for name in known}
-    meta = _meta(job.name, job.facts, splits, known)
-    attributes = {"meta": meta, "source": job.source, "counts": json.dumps(counts)}
+    attributes = {"meta": _meta(job.name, job.facts, splits, known), **said}
     filled = [(unit.part(job.parts), rows) for unit, rows in zip(job.units, keep, strict=True) if len(rows)]
     sources, rows = [path for path, _ in filled], [rows for _, rows in filled]
     concatenate(job.table, sources, rows, attributes, split_columns(splits) | columns)
@@ -234,7 +242,11 @@ def _warnings(raw: RawDataset, skeletons: Skeletons, findings: list[Finding]) ->
             warnings.append(f"{split}: {found[0]:,} train / {found[1]:,} test, {published}")
         if not all(found):
             warnings.append(f"{split}: {found[0]} train / {found[1]} test; one side is empty")
+        if (neither := len(sides) - sum(found)) and not rule.classes:
+            warnings.append(f"{split}: {neither:,} clips neither train nor test")
     absent = sorted(set(range(len(raw.facts.classes))) - set(skeletons.labels.tolist()))
     if absent:
-        warnings.append(f"no clip of class {', '.join(raw.facts.classes[label] for label in absent)}")
+        more = f" and {len(absent) - NAMED:,} more" if len(absent) > NAMED else ""
+        named = ", ".join(raw.facts.classes[label] for label in absent[:NAMED])
+        warnings.append(f"no clip of {len(absent):,} classes: {named}{more}" if more else f"no clip of class {named}")
     return warnings

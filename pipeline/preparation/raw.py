@@ -56,6 +56,12 @@ class RawFile:
         return content
 
     def _file(self, limit: int) -> bytes:
+        if self.path.is_dir():
+            raise ValueError("a folder, wanted a file")
+        if self.path.is_symlink() and not self.path.exists():
+            raise ValueError("a link that leads nowhere")
+        if self.path.exists() and not self.path.is_file():
+            raise ValueError("a device or a pipe, wanted a file")
         with self.path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size  # a buffer of the limit's size would cost more than reading
             return file.read(min(size, limit) + 1)
@@ -99,21 +105,22 @@ def _below(file: RawFile, raw: Path) -> str:
 
 
 def _walk(raw: Path) -> Iterator[RawFile]:
-    """Every file on disk and every member of a zip; hidden ones are other programs' notes."""
+    """Every file on disk and every member of a zip; hidden ones are other programs' notes.
+
+    What is called as a file but is none (a folder, a pipe, a link that leads nowhere) is among them: reading says so.
+    """
     if raw.is_file():
         yield from _members(raw)
         return
     seen = set[tuple[int, int]]()
     for here, folders, files in os.walk(raw, onerror=_refuse, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".") and _is_new(Path(here, name), seen)]
-        for name in files:
-            path = Path(here, name)
-            if name.startswith(".") or not path.is_file():
-                continue
-            if name.lower().endswith(".zip"):
+        yield from (RawFile(Path(here, name)) for name in folders if Path(name).suffix)
+        for path in (Path(here, name) for name in files if not name.startswith(".")):
+            if path.suffix.lower() == ".zip" and path.is_file():
                 yield from _members(path)
             else:
-                found = path.stat()
+                found = path.stat() if path.exists() else path.lstat()
                 yield RawFile(path, "", found.st_size, found.st_mtime)
 
 

@@ -15,11 +15,12 @@ import numpy as np
 
 from ...cache.files import write_bytes
 from ...cache.table import Ragged, damaged_rows, stored_checksums, write_table
-from .dataset import Clip, Finding, RawClip
+from .dataset import LEFT_OUT, NOT_READ, Clip, Finding, RawClip
 from .raw import RawFile
 
 RULE = 1  # raised when the same files give other rows
 LARGEST, SMALLEST = 256, 16  # files of a unit
+LONGEST = 200  # bytes of a clip's name: files are called by it
 
 # what an odd file makes of those who look at it beforehand
 UNUSABLE = (
@@ -140,8 +141,11 @@ def _read_one(file: RawFile, wanted: Wanted, findings: list[Finding]) -> RawClip
     try:
         clip = _in_float32(wanted.reader(file))
         _check(clip, wanted)
+    except OSError as error:  # the disk's fault, not the file's: another day it can be read
+        findings.append(Finding(file.called, error.strerror or _said(error), NOT_READ))
+        return None
     except Exception as error:  # whatever a file does to its reader costs that file, and never the night
-        findings.append(Finding(file.called, _said(error), "left out"))
+        findings.append(Finding(file.called, _said(error), LEFT_OUT))
         return None
     clip, mended = _mend(clip)
     if mended:
@@ -180,8 +184,14 @@ def _check(clip: RawClip, wanted: Wanted) -> None:
         raise ValueError("all coordinates are zero")
     if wrong := [name for name, value in clip.columns.items() if not -(1 << 63) <= value < 1 << 63]:
         raise ValueError(f"{', '.join(wrong)}: {clip.columns[wrong[0]]}, a number of more than 64 bits")
-    if not clip.name.strip() or b"\0" in clip.name.encode():
-        raise ValueError(f"{clip.name!r} is no name for a clip")
+    _check_name(clip.name)
+
+
+def _check_name(name: str) -> None:
+    """A clip's name is that of files that are made of it, and lies in a table."""
+    parts = name.split("/")
+    if not name.isprintable() or len(name.encode()) > LONGEST or any(part.strip() in ("", ".", "..") for part in parts):
+        raise ValueError(f"{name[:LONGEST]!r} is no name for a clip")
 
 
 def _mend(clip: RawClip) -> tuple[RawClip, str]:

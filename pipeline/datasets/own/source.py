@@ -28,12 +28,17 @@ class Source:
     members: Mapping[str, RawFile] | None
     warnings: tuple[str, ...] = ()
 
-    def find(self, skeleton: str) -> RawFile | None:
-        """The file of a path, or None where there is none."""
+    def find(self, skeleton: str) -> RawFile:
+        """The file of a path; ValueError with what is there instead."""
         if self.members is not None:
-            return self.members.get(str(PurePosixPath(skeleton)))
+            return _among(self.members, str(PurePosixPath(skeleton)))
         path = self.table.path.parent / skeleton if self.table else Path(skeleton)
-        return _on_disk(path) if path.is_file() else None
+        try:
+            if path.is_file():
+                return _on_disk(path)
+            raise ValueError(_instead(path, skeleton))
+        except OSError as error:
+            raise ValueError(f"{skeleton}: {error.strerror}") from error
 
 
 def open_source(raw: Path) -> Source:
@@ -52,6 +57,23 @@ def open_source(raw: Path) -> Source:
     return _without_table(raw, there)
 
 
+def _among(members: Mapping[str, RawFile], skeleton: str) -> RawFile:
+    if skeleton in members:
+        return members[skeleton]
+    if any(member.startswith(f"{skeleton}/") for member in members):
+        raise ValueError(f"{skeleton} is a folder")
+    raise ValueError(f"no such file, {skeleton}")
+
+
+def _instead(path: Path, skeleton: str) -> str:
+    """What lies where no file does."""
+    if path.is_dir():
+        return f"{skeleton} is a folder"
+    if path.exists():
+        return f"{skeleton} is a device or a pipe, wanted a file"
+    return f"{skeleton} is a link that leads nowhere" if path.is_symlink() else f"no such file, {skeleton}"
+
+
 def _on_disk(path: Path) -> RawFile:
     found = path.stat()
     return RawFile(path, "", found.st_size, found.st_mtime)
@@ -67,13 +89,20 @@ def _highest(tables: list[RawFile], raw: Path) -> RawFile:
 
 
 def _with_table(table: RawFile, there: list[RawFile]) -> Source:
-    entries = read_samples(table.read(), table.place)
+    entries = read_samples(_content(table), table.place)
     if not table.member:
         return Source(table.place, entries, table, None)
     folder = PurePosixPath(table.member).parent
     inside = [file for file in there if file.path == table.path and PurePosixPath(file.member).is_relative_to(folder)]
     members = {str(PurePosixPath(file.member).relative_to(folder)): file for file in inside}
     return Source(table.place, entries, table, members)
+
+
+def _content(table: RawFile) -> bytes:
+    try:
+        return table.read()
+    except ValueError as error:
+        raise ValueError(f"{table.place}: {error}") from error
 
 
 def _without_table(raw: Path, there: list[RawFile]) -> Source:

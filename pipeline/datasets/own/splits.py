@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from re import fullmatch
+from re import ASCII, fullmatch
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from ...preparation.dataset import Clip, SplitRule, by_column
 from .table import SIDES, Entry
 
 NO_COLUMNS = ("name", "label", "skeleton", "video", "split", "width", "height")  # they have a meaning of their own
+NUMBER = r"[+-]?\d{1,300}([.,]\d+)?"  # which float holds
 TEST_SHARE = 0.3  # of a random split that nobody asked for
 
 Codes = Mapping[str, Mapping[str, int]]  # of each column, the number that stands for a cell's text
@@ -35,7 +36,7 @@ class Asked:
 def number_columns(entries: Sequence[Entry]) -> tuple[Codes, list[str]]:
     """The columns that the cache can hold, and lines on what stands for their texts.
 
-    Whole numbers stand for themselves; where there are others too, cells are numbered from 1 by sorted value.
+    Whole numbers from 0 on stand for themselves; where there are others too, cells are numbered from 1 by sorted value.
     """
     codes: dict[str, Mapping[str, int]] = {}
     said = []
@@ -43,29 +44,42 @@ def number_columns(entries: Sequence[Entry]) -> tuple[Codes, list[str]]:
         values = sorted({entry.cells[column] for entry in entries} - {""})
         if not values or column in NO_COLUMNS:
             continue
-        if "/" in column or "\0" in column:
-            said.append(f"column {column}: not kept, for the / in its name")
-        elif all(fullmatch(r"[0-9]{1,18}(\.0+)?", value) for value in values):  # pandas writes 3 as 3.0 beside a gap
+        if why := _not_kept(column):
+            said.append(f"column {column}: not kept, for {why}")
+        elif all(
+            fullmatch(r"[0-9]{1,18}(\.0+)?", value, ASCII) for value in values
+        ):  # pandas writes 3 as 3.0 beside a gap
             codes[column] = {value: int(value.split(".")[0]) for value in values}
         else:
+            numeric = all(fullmatch(NUMBER, value, ASCII) for value in values)
+            values = sorted(values, key=lambda value: float(value.replace(",", "."))) if numeric else values
             codes[column] = {value: number for number, value in enumerate(values, start=1)}
-            said.append(f"column {column} is text, kept as numbers: {_listed(values)}")
+            what = "not of whole numbers from 0 on, numbered by sorted value" if numeric else "text, kept as numbers"
+            said.append(f"column {column} is {what}: {_listed(values)}")
     return codes, said
 
 
-def _listed(values: Sequence[str], most: int = 6) -> str:
-    shown = ", ".join(f"{number} {value}" for number, value in enumerate(values[:most], start=1))
-    return f"{shown} ... {len(values)} {values[-1]}" if len(values) > most else shown
+def _not_kept(column: str) -> str:
+    """Why the cache cannot hold a column of this name, or nothing."""
+    return "the / in its name" if "/" in column else "the NUL in its name" if "\0" in column else ""
 
 
-def split_rules(entries: Sequence[Entry], codes: Codes, asked: Asked) -> tuple[dict[str, SplitRule], list[str]]:
+def _listed(values: Sequence[str], most: int = 5) -> str:
+    """`most` values with their numbers: the first ones and the last."""
+    shown = [f"{number} {value}" for number, value in enumerate(values, start=1)]
+    return ", ".join(shown if len(shown) <= most else [*shown[: most - 1], "...", shown[-1]])
+
+
+def split_rules(
+    entries: Sequence[Entry], classes: Sequence[str], codes: Codes, asked: Asked
+) -> tuple[dict[str, SplitRule], list[str]]:
     """The splits by name, those asked for first, and what is said of them. ValueError for a column that can't split."""
     splits: dict[str, SplitRule] = {}
     if asked.split_by is not None:
-        column = _column(asked.split_by.strip().lower(), codes)
+        column = _column(asked.split_by.strip().lower(), entries, codes)
         splits[f"by-{column}"] = _every_second(column, codes)
     if asked.test is not None:
-        splits["random"] = SplitRule(_Named(at_random(entries, asked.test, asked.seed)))
+        splits["random"] = AtRandom(names=classes, share=asked.test, seed=asked.seed)
     given = {entry.name: SIDES[entry.cells.get("split", "").lower()] for entry in entries}
     if any(side != OUT for side in given.values()):
         splits["given"] = SplitRule(_Named(given))
@@ -78,7 +92,7 @@ def split_rules(entries: Sequence[Entry], codes: Codes, asked: Asked) -> tuple[d
         f"split random, {TEST_SHARE:.0%} of each class test, seed {asked.seed}: {known}; "
         "the same person may be in train and test, and numbers will be optimistic"
     )
-    return {"random": SplitRule(_Named(at_random(entries, TEST_SHARE, asked.seed)))}, [said]
+    return {"random": AtRandom(names=classes, seed=asked.seed)}, [said]
 
 
 @dataclass(frozen=True)
@@ -97,7 +111,10 @@ def _every_second(column: str, codes: Codes) -> SplitRule:
     return SplitRule(by_column(column, lambda value: value not in testing, lambda value: value in testing))
 
 
-def _column(name: str, codes: Codes) -> str:
+def _column(name: str, entries: Sequence[Entry], codes: Codes) -> str:
+    if name in entries[0].cells and name not in codes:
+        why = _not_kept(name) or ("a meaning of its own" if name in NO_COLUMNS else "no value in it")
+        raise ValueError(f"--split-by {name}: not kept, for {why}; found {', '.join(codes) or 'none to split by'}")
     if name not in codes:
         near = get_close_matches(name, codes, 1)
         hint = f"did you mean {near[0]}? " if near else ""
@@ -107,15 +124,27 @@ def _column(name: str, codes: Codes) -> str:
     return name
 
 
-def at_random(entries: Sequence[Entry], share: float, seed: int) -> dict[str, int]:
-    """The side of each clip by name: about `share` of each class tests, and of two clips or more at least one a side.
+@dataclass(frozen=True)
+class AtRandom(SplitRule):
+    """About `share` of each class tests, and of two clips or more at least one a side; `names` are the classes'.
 
-    It goes by names and seed alone: neither the files' order nor another class's clips change it.
+    Of the clips that could be used, it goes by names and seed alone: neither the files' order nor another class's clips
+    change it.
     """
-    sides: dict[str, int] = {}
-    for label in sorted({entry.label for entry in entries}):
-        names = sorted(entry.name for entry in entries if entry.label == label)
-        testing = min(max(round(share * len(names)), 1), len(names) - 1)
-        order = np.random.default_rng([seed, *label.encode()]).permutation(len(names))
-        sides |= {names[place]: TEST if rank < testing else TRAIN for rank, place in enumerate(order)}
-    return sides
+
+    side: Callable[[Clip], int] = lambda clip: OUT  # of a clip alone nothing can be said
+    names: Sequence[str] = ()
+    share: float = TEST_SHARE
+    seed: int = 0
+
+    def sides(self, clips: Sequence[Clip]) -> list[int]:
+        sides = [TRAIN] * len(clips)
+        for label in {clip.label for clip in clips}:
+            rows = sorted(
+                (row for row, clip in enumerate(clips) if clip.label == label), key=lambda row: clips[row].name
+            )
+            testing = min(max(round(self.share * len(rows)), 1), len(rows) - 1)
+            drawn = np.random.default_rng([self.seed, *self.names[label].encode()]).permutation(len(rows))
+            for place in drawn[:testing]:
+                sides[rows[place]] = TEST
+        return sides

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import PurePosixPath, PureWindowsPath
-from re import ASCII, fullmatch
+from re import ASCII, IGNORECASE, fullmatch
 
 from ....cache.skeletons import OUT, TEST, TRAIN
 
 NEEDED = ("label", "skeleton")
 SIDES = {"train": TRAIN, "training": TRAIN, "test": TEST, "testing": TEST, "": OUT}  # words of the column split
+SEP = r'"?sep=([,;|\t])"?[,;|\t]*'  # Excel's first line, which names the mark between cells
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,19 @@ def _lines(content: bytes, place: str) -> dict[int, list[str]]:
     """The cells of each line that has any, by the line's number from 1."""
     try:
         text = content.decode("utf-8-sig")
-        delimiter = _delimiter(next((line for line in text.splitlines() if line.strip()), ""))
+        first = next((line for line in text.splitlines() if line.strip()), "")
+        named = fullmatch(SEP, first, IGNORECASE)
+        delimiter = named[1] if named else _delimiter(first)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
         found = {reader.line_num: [cell.strip(" \t\u00a0") for cell in cells] for cells in reader}  # noqa: B035 - it counts up
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{place}: not a CSV file in UTF-8 ({error}); save it as one") from error
-    return {number: cells for number, cells in found.items() if any(cells)}
+        raise ValueError(
+            f'{place}: not a CSV file in UTF-8 ({error}); save it as one, in Excel as "CSV UTF-8"'
+        ) from error
+    lines = {number: cells for number, cells in found.items() if any(cells)}
+    if named:
+        del lines[min(lines)]
+    return lines
 
 
 def _delimiter(heading: str) -> str:
@@ -82,8 +90,14 @@ def _entry(number: int, columns: Sequence[str], cells: Sequence[str]) -> Entry:
     if any("\n" in cell for cell in cells):
         fault = "a cell goes on over the line's end; a quotation mark is not closed"
     elif any(cells[len(columns) :]):
-        fault = f"{len(cells)} cells for {len(columns)} columns; a cell that holds the mark between cells needs quotes"
+        fault = f"{_counted(cells, columns)}; a cell that holds the mark between cells needs quotes"
+    elif fault and len(cells) < len(columns):
+        fault = f"{fault}: {_counted(cells, columns)}"
     return Entry(f"line {number}", name, by_column["label"], skeleton, by_column, fault)
+
+
+def _counted(cells: Sequence[str], columns: Sequence[str]) -> str:
+    return f"{len(cells)} cell{'s' if len(cells) > 1 else ''}, {len(columns)} columns"
 
 
 def _fault(cells: Mapping[str, str], skeleton: str) -> str:
