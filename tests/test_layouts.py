@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from mmcl.cache.skeletons import Layout
 from mmcl.pipeline.preparation.layouts import COCO_17, H36M_17, KINECT_V1, KINECT_V1_UTD, KINECT_V2, LAYOUTS
+from mmcl.trainer.graph import adjacency
+from mmcl.trainer.model import build_model
 
 NW_UCLA_EDGES = (
     *((1, 2), (2, 3), (4, 3), (5, 3), (6, 5), (7, 6), (8, 7), (9, 3), (10, 9), (11, 10), (12, 11)),
@@ -84,3 +87,17 @@ def test_root_is_its_own_parent():
 def test_edges_that_do_not_make_a_tree_are_refused():
     with pytest.raises(ValueError, match="layout broken: 1 edges do not join 3 joints to a tree"):
         Layout("broken", ("a", "b", "c"), ((0, 1),), 0)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
+def test_every_layout_makes_a_network(layout):
+    """The adjacency follows from the edges alone: identity, inward, outward, each column summing to one or nothing."""
+    joints = len(layout.joints)
+    itself, inward, outward = adjacency(layout)
+    assert torch.equal(itself, torch.eye(joints))
+    assert {(int(parent), int(child)) for parent, child in inward.nonzero()} == {(p, c) for c, p in layout.edges}
+    assert {(int(child), int(parent)) for child, parent in outward.nonzero()} == set(layout.edges)
+    for links in (inward, outward):
+        assert set(links.sum(0).round(decimals=5).tolist()) == {0.0, 1.0}
+    model = build_model("ctrgcn", layout, bodies=1, width=8, classes=3).eval()
+    assert model(torch.zeros(2, 3, 16, joints, 1)).scores.shape == (2, 3)
