@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -97,11 +98,24 @@ def set_value(value: float) -> Callable[[np.ndarray], np.ndarray]:
     return change
 
 
+def waves(skeletons: Skeletons) -> list[bool]:
+    return [name.startswith("wave") for name in skeletons.names]
+
+
+def only_waves(skeletons: Skeletons) -> np.ndarray:
+    """The sides of the split `given`, all clips but the waves out of it."""
+    return np.where(waves(skeletons), skeletons.splits["given"].sides, OUT).astype(np.int8)
+
+
+def alike_classes(*names: str) -> Callable[[Skeletons], Skeletons]:
+    """The names of the first classes changed to these."""
+    return lambda skeletons: replace(skeletons, classes=(*names, *skeletons.classes[len(names) :]))
+
+
 def many_waves(skeletons: Skeletons) -> Skeletons:
     """Eleven times the clips of one class, each a little different."""
     rng = np.random.default_rng(0)
-    waves = [number for number, name in enumerate(skeletons.names) if name.startswith("wave")]
-    found = take(skeletons, [*range(len(skeletons.names)), *(waves * 10)])
+    found = take(skeletons, [*range(len(skeletons.names)), *(np.flatnonzero(waves(skeletons)).tolist() * 10)])
     return replace(
         found, joints=Ragged.of([clip + rng.normal(0, 1e-4, clip.shape).astype(np.float32) for clip in of(found)])
     )
@@ -162,6 +176,9 @@ FROM_UTD = [KINECT_V1.joints.index(joint) for joint in KINECT_V1_UTD.joints]
 BOTH = ("wave_s01_t1", "wave_s04_t1")
 FAULTS: dict[str, tuple[Callable[[Skeletons], Skeletons], str, str, tuple[str, ...] | None]] = {
     "absent": (lambda s: replace(s, classes=(*s.classes, "jump")), "absent classes", "warning", ()),
+    "classes alike in case": (alike_classes("WAVE", "Wave"), "alike classes", "warning", None),
+    "classes alike in spaces": (alike_classes("sit  down ", "sitdown"), "alike classes", "warning", None),
+    "classes alike in Unicode form": (alike_classes("caf\u00e9", "cafe\u0301"), "alike classes", "warning", None),
     "small": (
         lambda s: take(s, [n for n, name in enumerate(s.names) if name not in ("wave_s03_t1", "wave_s04_t1")]),
         *("small classes", "warning", ("wave_s01_t1", "wave_s02_t1")),
@@ -179,6 +196,18 @@ FAULTS: dict[str, tuple[Callable[[Skeletons], Skeletons], str, str, tuple[str, .
     "unused": (on_side("all", OUT, "kick_s01_t1"), "unused clips", "note", ("kick_s01_t1",)),
     "shared by subject": (on_side("xsub", TEST, "kick_s01_t1"), "shared people", "error", None),
     "shared else": (on_side("given", TEST, "kick_s01_t1"), "shared people", "note", ()),
+    "Unicode form": (
+        lambda s: replace(s, names=("caf\u00e9_1", "cafe\u0301_1", *s.names[2:])),
+        *("alike names", "warning", ("cafe\u0301_1", "caf\u00e9_1")),
+    ),
+    "one class": (
+        lambda s: replace(take(s, np.flatnonzero(waves(s)).tolist()), classes=("wave",), labels=np.zeros(4, int)),
+        *("one class", "error", ()),
+    ),
+    "split of one class": (
+        lambda s: replace(s, splits={**s.splits, "given": replace(s.splits["given"], sides=only_waves(s))}),
+        *("one class", "error", ()),
+    ),
     "case": (
         lambda s: replace(s, names=("WAVE_s1_t1", "wave_s01_t1", *(name + "x" for name in s.names[2:]))),
         *("alike names", "warning", ("WAVE_s1_t1", "wave_s01_t1")),
@@ -210,6 +239,7 @@ FAULTS: dict[str, tuple[Callable[[Skeletons], Skeletons], str, str, tuple[str, .
     "upside down": (in_clip("wave_s01_t1", upside), "upside down", "warning", ("wave_s01_t1",)),
     "all upside down": (in_all(upside), "turned axes", "error", ()),
     "z up": (in_all(lambda clip: clip[..., [0, 2, 1]]), "turned axes", "error", ()),
+    "too large by far": (in_all(lambda clip: clip * np.float32(1e37)), "units", "error", ()),
     "millimetres": (in_all(lambda clip: clip * 1000), "units", "error", ()),
     "too small": (in_all(lambda clip: clip / 8), "units", "error", ()),
     "giant": (in_clip("kick_s01_t1", larger(2.2)), "heights", "warning", ("kick_s01_t1",)),
@@ -217,9 +247,10 @@ FAULTS: dict[str, tuple[Callable[[Skeletons], Skeletons], str, str, tuple[str, .
 # what was looked at by hand: the advice is worth its words
 ADVICE = {
     "other Kinect": "say --layout kinect-v1-utd, which fits",
-    "all upside down": "turn the signs of y and z in your files",
-    "z up": "make x, z, -y of x, y, z in your files",
+    "all upside down": "turn the sign of y in your files",
+    "z up": "make x, z, y of x, y, z in your files, which is x right, y up, z away from the camera, and prepare again",
     "millimetres": "multiply all by 0.001",
+    "too large by far": "find out what the numbers in your files are, and prepare again",
     "too small": "multiply all by ",
 }
 
@@ -251,6 +282,88 @@ def test_a_planted_fault_is_found_and_nothing_else(data: Path, fault: str):
 def test_where_more_is_known_the_advice_says_it(data: Path, fault: str):
     finding = check(spoilt(data, FAULTS[fault][0])).findings[0]
     assert finding.mend.startswith(ADVICE[fault])
+
+
+# how joints of people who stand along y came to lie along another axis, z away from the camera or not
+TURNED: dict[str, tuple[list[int], list[int]]] = {  # of each new coordinate: which old one it is, and its sign
+    "turn the sign of y": ([0, 1, 2], [1, -1, 1]),
+    "make x, z, y of x, y, z": ([0, 2, 1], [1, 1, 1]),
+    "make x, -z, y of x, y, z": ([0, 2, 1], [1, 1, -1]),
+    "make -y, x, z of x, y, z": ([1, 0, 2], [1, -1, 1]),
+    "make y, -x, z of x, y, z": ([1, 0, 2], [-1, 1, 1]),
+}
+
+
+def followed(advice: str) -> Callable[[np.ndarray], np.ndarray]:
+    """What somebody does who reads it."""
+    wanted = "x, -y, z" if advice.startswith("turn") else advice.removeprefix("make ").split(" of ")[0]
+    axes = [one.strip() for one in wanted.split(",")]
+    order, signs = (["xyz".index(one[-1]) for one in axes], [-1 if one[0] == "-" else 1 for one in axes])
+    return lambda clip: clip[..., order] * np.float32(signs)
+
+
+@pytest.mark.parametrize("advice", TURNED)
+def test_who_follows_the_advice_for_turned_axes_has_the_clean_data_again(data: Path, advice: str):
+    """So that z stays away from the camera."""
+    order, signs = TURNED[advice]
+    clean = np.array(read_skeletons(data / "skeletons.h5").joints[0])
+    spoilt(data, in_all(lambda clip: clip[..., order] * np.float32(signs)))
+    (finding,) = check(data).findings
+    assert (finding.check, finding.mend.split(" in your files")[0]) == ("turned axes", advice)
+    spoilt(data, in_all(followed(advice)))
+    assert found_in(data) == []
+    assert (np.array(read_skeletons(data / "skeletons.h5").joints[0]) == clean).all()
+
+
+def own_poses(folder: Path, change: Callable[[np.ndarray], np.ndarray], size: str) -> Path:
+    """Raw files [frames, 17, 2] of people in a picture, shares changed, with its `size` in a table."""
+    folder.mkdir()
+    clips = of(read_skeletons(folder.parent / "acted" / "skeletons.h5"))
+    lines = ["name,skeleton,label,subject,width,height"]
+    for number, clip in enumerate(clips):
+        np.save(folder / f"c{number}.npy", change((picture(clip)[..., :2] + 1) / 2))
+        lines.append(f"c{number},c{number}.npy,{'abcdef'[number % 6]},{number // 6},{size}")
+    (folder / "samples.csv").write_text("\n".join(lines))
+    return folder
+
+
+def found_in_own(raw: Path) -> tuple[Finding, ...]:
+    out = raw.with_suffix(".prepared")
+    prepare("own", open_dataset("folder", raw), out, lambda done, total: None)
+    return tuple(one for one in check(out).findings if one.level == "error")
+
+
+def test_the_advice_for_2d_poses_upside_down_is_of_the_files(data: Path, tmp_path: Path):
+    """Shares and pixels alike: prepare takes what is mended so."""
+    for name, size, height in (("shares", ",", 1), ("pixels", "1280,720", 720)):
+        scale = np.float32([1280 if height > 1 else 1, height])
+
+        def turned(points: np.ndarray, scale: np.ndarray = scale, height: int = height) -> np.ndarray:
+            return np.stack([points[..., 0] * scale[0], height - points[..., 1] * scale[1]], -1)
+
+        (finding,) = found_in_own(own_poses(tmp_path / name, turned, size))
+        assert finding.check == "turned axes"
+        assert finding.mend == "in your files make y 1 - y for shares, height - y for pixels, and prepare again"
+        assert found_in_own(own_poses(tmp_path / f"{name}-mended", lambda p, s=scale: p * s, size)) == ()
+
+
+def test_2d_poses_in_a_picture_of_a_wrong_size_are_told_by_its_size(data: Path, tmp_path: Path):
+    """Who reads it has columns width and height, not the cache's -1 to 1."""
+    raw = own_poses(tmp_path / "small", lambda points: points * np.float32([1280, 720]), "800,450")
+    (finding,) = found_in_own(raw)
+    assert finding.check == "units"
+    assert re.fullmatch(r"2D poses reach to 1\.\d+ times the picture: its width and height .*", finding.what)
+    assert finding.mend.startswith("mend the columns width and height")
+
+
+def test_numbers_are_written_without_exponents(data: Path):
+    clean = read_skeletons(data / "skeletons.h5")
+    for times in (1000, 1e5, 0.1, 1e-3, 1e-5, 1e-9, 1e37):
+        write_skeletons(data / "skeletons.h5", in_all(lambda clip, times=times: clip * np.float32(times))(clean))
+        (finding,) = (one for one in check(data).findings if one.check == "units")
+        assert not re.search(r"\de[-+]?\d", finding.what + finding.mend), (times, finding)
+    write_skeletons(data / "skeletons.h5", in_all(lambda clip: clip * np.float32(1010))(clean))
+    assert re.match(r"people are 2,0\d0 from head to foot", check(data).findings[0].what)
 
 
 def leaks_of(data: Path) -> Finding:
@@ -410,7 +523,8 @@ def few(clips: Clips, layout: Layout = KINECT_V1, coordinates: str = "metres") -
     """A small data set of these clips, one body each."""
     sides, count = np.tile(np.array([TRAIN, TEST], np.int8), len(clips))[: len(clips)], len(clips)
     return Skeletons(
-        *("few", ("any",), layout, tuple(map(str, range(count))), np.zeros(count, int), np.ones(count, int)),
+        *("few", ("any", "other"), layout, tuple(map(str, range(count))), np.arange(count) // 2 % 2),
+        np.ones(count, int),
         *(Ragged.of([clip.astype(np.float32) for clip in clips]), {"given": Split(sides)}),
         coordinates=coordinates,
     )
@@ -441,7 +555,7 @@ def test_data_without_one_body_that_can_be_measured_is_checked(tmp_path: Path, c
 
 
 def test_joints_that_are_all_in_one_place_are_of_no_order_and_no_height(tmp_path: Path):
-    clips = [np.repeat(clip[:, :1], 20, axis=1) for clip in walks(6)]
+    clips = [np.repeat(clip[:, :1], 20, axis=1) for clip in walks(8)]
     assert names_found(tmp_path, few(clips)) == {"heights"}
     assert names_found(tmp_path, few(clips, coordinates="image")) == set()
 
@@ -452,7 +566,7 @@ def test_one_clip_with_all_joints_in_one_place_is_found_among_others(data: Path)
 
 
 def test_a_layout_of_one_joint_has_no_bones_to_ask(tmp_path: Path):
-    assert names_found(tmp_path, few(walks(6, joints=1), Layout("point", ("head",), (), 0))) == set()
+    assert names_found(tmp_path, few(walks(8, joints=1), Layout("point", ("head",), (), 0))) == set()
 
 
 def test_numbers_whose_squares_are_beyond_all_bounds_are_a_matter_of_units(data: Path):
@@ -472,10 +586,10 @@ def test_a_layout_of_other_names_is_not_measured_by_them(tmp_path: Path):
     rng = np.random.default_rng(0)
     clips = [rng.normal(0, 0.01, (9, 3, 3)).astype(np.float32) + np.arange(9).reshape(3, 3) for _ in range(8)]
     sides = np.array([TRAIN, TEST] * 4, np.int8)
-    labels = np.array([0] * 8)
+    labels = np.array([0, 0, 1, 1] * 2)
     layout = Layout("snake", ("front", "middle", "end"), ((1, 0), (2, 1)), 1)
     snakes = Skeletons(
-        *("snakes", ("crawl",), layout, tuple("abcdefgh"), labels, np.ones(8, int)),
+        *("snakes", ("crawl", "curl"), layout, tuple("abcdefgh"), labels, np.ones(8, int)),
         *(Ragged.of([clip.astype(np.float32) for clip in clips]), {"given": Split(sides)}),
     )
     write_skeletons(tmp_path / "skeletons.h5", snakes)
@@ -540,6 +654,27 @@ def test_features_that_are_nan_or_all_the_same_are_found(data: Path):
     assert found_in(data) == [("constant features", "error", ())]
 
 
+@pytest.mark.parametrize("finish", [True, False])
+def test_videos_that_end_before_their_header_says_are_named(data: Path, finish: bool):
+    """Of a finished cache and of parts; a header that says nothing, or a little too much, is no fault."""
+    names = read_skeletons(data / "skeletons.h5").names
+    folder = create_cache(data, Recipe("person-images", "acted", {"layout": "strip"}))
+    for part in (0, 1):
+        there, claimed = np.full(12, 40), np.full(12, 40)
+        if part:
+            claimed[:4], there[3] = (0, 49, 1000, 40), 0
+        rows, failed = names[12 * part : 12 * part + 12], ["timeout" if part and n == 3 else "" for n in range(12)]
+        write_part(folder, part, rows, failed, {"video_frames": there, "claimed_frames": claimed})
+    if finish:
+        merge(folder)
+    (finding,) = (one for one in check(data).findings if one.check == "cut videos")
+    assert (finding.level, finding.clips, finding.examples) == (
+        *("warning", (names[14],)),
+        (f"{names[14]} (40 of 1,000)",),
+    )
+    assert finding.mend.endswith(str(folder))
+
+
 def test_damage_in_a_cache_is_found(data: Path):
     path = features(data) / "cache.h5"
     value = np.random.default_rng(0).normal(size=(24, 16)).astype(np.float32)[7].tobytes()
@@ -599,7 +734,41 @@ def test_every_clip_of_a_finding_is_in_a_file_and_an_old_file_is_replaced(data: 
     ]
     spoilt(data, FAULTS["limbs"][0])  # swapped back
     run(data)
-    assert (data / "check.csv").read_text().split() == ["level,check,found,clip"]
+    assert (data / "check.csv").read_text().split() == ["level,check,found,clip,same", "as"]
+
+
+@pytest.mark.parametrize("fault", ["leak", "two labels", "twice"])
+def test_equal_clips_are_in_the_file_each_with_its_twin(data: Path, fault: str):
+    change, name, _, clips = FAULTS[fault]
+    run(spoilt(data, change))
+    lines = list(csv.DictReader((data / "check.csv").read_text().splitlines()))
+    assert clips is not None
+    assert {(line["check"], line["clip"], line["same as"]) for line in lines} == {
+        (name, *clips),
+        (name, *reversed(clips)),
+    }
+
+
+def test_a_clip_that_leaks_is_named_with_one_of_the_other_side(data: Path):
+    """Of four equal ones: two that train, one that tests, one in no part of the split."""
+    names = [f"wave_s0{number}_t1" for number in (1, 2, 3, 4)]
+
+    def leak(skeletons: Skeletons) -> Skeletons:
+        skeletons = on_side("xsub", OUT, names[0])(on_side("xsub", TRAIN, names[1], names[2])(skeletons))
+        skeletons = on_side("xsub", TEST, names[3])(skeletons)
+        for name in names[1:]:
+            skeletons = same_joints(names[0], name)(skeletons)
+        return replace(skeletons, splits={"xsub": skeletons.splits["xsub"]})
+
+    run(spoilt(data, leak))
+    lines = list(csv.DictReader((data / "check.csv").read_text().splitlines()))
+    found = {line["clip"]: line["same as"] for line in lines if line["check"] == "leaks"}
+    assert found == {names[0]: names[1], names[1]: names[3], names[2]: names[3], names[3]: names[1]}
+
+
+def test_other_findings_are_the_same_as_nothing(data: Path):
+    run(spoilt(data, FAULTS["one frame"][0]))
+    assert [line["same as"] for line in csv.DictReader((data / "check.csv").read_text().splitlines())] == [""]
 
 
 def test_a_folder_that_cannot_be_written_is_checked_all_the_same(data: Path, monkeypatch):

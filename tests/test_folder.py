@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import pickle
 from pathlib import Path
 from zipfile import ZipFile
@@ -82,14 +83,24 @@ def test_a_table_that_does_not_do_says_what_it_lacks(tmp_path, header, line, sai
         (r"two,sit,C:\two.npy,test", r"skeleton C:/two.npy lies outside the folder"),
         ("one,sit,two.npy,test", "the same name one as line 2"),
         ("two,sit,./one.npy,test", "the same skeleton one.npy as line 2"),
-        ("two,sit, slowly,two.npy,test", "5 cells for 4 columns"),
+        ("two,sit, slowly,two.npy,test", "5 cells, 4 columns; a cell that holds the mark between cells needs quotes"),
+        ("two", "no label, skeleton: 1 cell, 4 columns"),
+        ("two,sit,three.npy/two.npy,test", "no such file, three.npy/two.npy"),
+        ("two,sit,gone.npy,test", "no such file, gone.npy"),
+        ("two,sit,poses,test", "poses is a folder"),
+        ("two,sit,lost.npy,test", "lost.npy is a link that leads nowhere"),
+        ("two,sit,pipe.npy,test", "pipe.npy is a device or a pipe"),
+        (f"two,sit,{'x' * 300}.npy,test", "File name too long"),
         ('two,"sit,two.npy,test\nthree,sit,three.npy,test', "a quotation mark is not closed"),
     ],
 )
 def test_a_line_that_cannot_be_meant_is_left_out_and_the_rest_goes_on(tmp_path, line, found):
-    lines = "one,wave,one.npy,train", line
-    prepared = run(write_folder(tmp_path / "raw", "name,label,skeleton,split", *lines), tmp_path / "out")
-    assert (prepared.skeletons.names, prepared.skeletons.classes) == (("one",), ("wave",))
+    raw = write_folder(tmp_path / "raw", "name,label,skeleton,split", "one,wave,one.npy,train", line)
+    (raw / "poses").mkdir()
+    (raw / "lost.npy").symlink_to("nowhere.npy")
+    os.mkfifo(raw / "pipe.npy")
+    prepared = run(raw, tmp_path / "out")
+    assert prepared.skeletons.names == ("one",)
     (finding,) = prepared.findings
     assert finding.file.startswith("samples.csv, line ") and finding.file != "samples.csv, line 2"
     assert found in finding.found and finding.done == "left out"
@@ -104,8 +115,21 @@ def test_a_line_that_cannot_be_meant_is_left_out_and_the_rest_goes_on(tmp_path, 
         'name , label, "skeleton" ,split\n\n en , "wave" , one.npy, train \n,,,\n',
         ",name,label,skeleton,split\n0,en,wave,.\\one.npy,train\n",
         "skeleton,name,label,split\none.npy,en,wave,train",
+        "sep=;\r\nName;Label;Skeleton;Split\r\nen;wave;one.npy;train\r\n",
+        '\ufeff"sep=,",,\nname,label,skeleton,split\nen,wave,one.npy,train\n',
+        "SEP=|\nname|label|skeleton|split\nen|wave|one.npy|train\n",
     ],
-    ids=["byte-order mark", "semicolons", "tabs", "spaces, quotes, blank lines", "pandas, Windows", "another order"],
+    ids=[
+        "byte-order mark",
+        "semicolons",
+        "tabs",
+        "spaces, quotes, blank lines",
+        "pandas, Windows",
+        "another order",
+        "Excel's delimiter",
+        "Excel's, saved again",
+        "a delimiter of one's own",
+    ],
 )
 def test_a_table_is_read_as_people_save_it(tmp_path, text):
     raw = write_folder(tmp_path / "raw", "")
@@ -121,7 +145,7 @@ def test_a_table_is_read_as_people_save_it(tmp_path, text):
 def test_what_is_no_csv_file_is_refused(tmp_path, content):
     raw = write_folder(tmp_path / "raw", "")
     (raw / "samples.csv").write_bytes(content)
-    with pytest.raises(ValueError, match="not a CSV file in UTF-8"):
+    with pytest.raises(ValueError, match=r'not a CSV file in UTF-8 .*; save it as one, in Excel as "CSV UTF-8"'):
         run(raw, tmp_path / "out")
 
 
@@ -138,7 +162,58 @@ def test_files_that_are_no_skeletons_are_named_and_the_rest_is_kept(tmp_path):
         np.savez(file, joints=np.ones((4, 20, 3)))
     found = run(raw, tmp_path / "out")
     assert found.skeletons.names == ("one",)
-    assert {finding.file for finding in found.findings} == {"empty.npy", "zip.npy", "gone.npy"}
+    assert {finding.file for finding in found.findings} == {"empty.npy", "zip.npy", "samples.csv, line 5"}
+
+
+def test_a_finding_names_a_file_with_its_folder(tmp_path):
+    raw = write_classes(tmp_path / "raw", "wave/01", "wave/02", "sit/01")
+    (raw / "sit" / "01.npy").write_bytes(b"")
+    assert [finding.file for finding in run(raw, tmp_path / "out").findings] == ["sit/01.npy"]
+
+
+def test_what_lies_among_skeletons_and_is_no_file_is_named(tmp_path):
+    raw = write_classes(tmp_path / "raw", "wave/a", "wave/b", "sit/c", "sit/d")
+    (raw / "sit" / "folder.npy").mkdir()
+    (raw / "sit" / "lost.npy").symlink_to("nowhere.npy")
+    (raw / "sit" / "zero.npy").symlink_to("/dev/zero")
+    os.mkfifo(raw / "sit" / "pipe.npy")
+    found = run(raw, tmp_path / "out")
+    assert len(found.skeletons.names) == 4
+    assert {finding.file: finding.found for finding in found.findings} == {
+        "sit/folder.npy": "a folder, wanted a file",
+        "sit/lost.npy": "a link that leads nowhere",
+        "sit/pipe.npy": "a device or a pipe, wanted a file",
+        "sit/zero.npy": "a device or a pipe, wanted a file",
+    }
+
+
+@pytest.mark.parametrize("name", ["/etc/x", "../x", "a/../b", ".", "a\tb", "\x1b[31mred", "ü" * 101])
+def test_a_name_that_no_file_may_have_is_a_finding(tmp_path, name):
+    raw = write_folder(tmp_path / "raw", "name,label,skeleton", "one,wave,one.npy", f"{name},sit,two.npy")
+    found = run(raw, tmp_path / "out")
+    assert found.skeletons.names == ("one",)
+    assert [finding.file for finding in found.findings] == ["two.npy"]
+    assert "is no name for a clip" in found.findings[0].found
+
+
+def test_a_file_whose_name_no_clip_may_have_is_a_finding(tmp_path):
+    raw = write_classes(tmp_path / "raw", "wave/a", "sit/b", "sit/c\nd", "sit/\x1b[31mred")
+    found = run(raw, tmp_path / "out")
+    assert found.skeletons.names == ("a", "b")
+    assert ["is no name for a clip" in finding.found for finding in found.findings] == [True, True]
+
+
+@pytest.mark.parametrize("name", ["w\udcff", "w\x1b[31m", "w\n"], ids=["not UTF-8", "a colour", "a line's end"])
+def test_a_folder_whose_name_is_no_text_is_no_class(tmp_path, name):
+    found = run(write_classes(tmp_path / "raw", f"{name}/a", "sit/b", "wave/c"), tmp_path / "out")
+    assert found.skeletons.classes == ("sit", "wave")
+    assert ["no name for a class" in finding.found for finding in found.findings] == [True]
+
+
+def test_a_table_that_is_no_file_is_refused_by_its_place(tmp_path):
+    (tmp_path / "raw" / "samples.csv").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"raw/samples\.csv: a folder, wanted a file"):
+        run(tmp_path / "raw", tmp_path / "out")
 
 
 def test_columns_are_kept_as_numbers_and_texts_by_their_sorted_value(tmp_path):
@@ -151,6 +226,25 @@ def test_columns_are_kept_as_numbers_and_texts_by_their_sorted_value(tmp_path):
     assert "column site is text, kept as numbers: 1 home, 2 lab" in found.warnings
     assert "column a/b: not kept, for the / in its name" in found.warnings
     assert sides(found.skeletons, "xsub") == {"one": TEST, "three": TEST, "two": TRAIN}
+
+
+@pytest.mark.parametrize(
+    ("values", "numbers", "said"),
+    [
+        ((-2, 0, -10), [2, 3, 1], "1 -10, 2 -2, 3 0"),
+        (("1.5", "0.25", "10"), [2, 1, 3], "1 0.25, 2 1.5, 3 10"),
+        (("1,5", "0,25", "1e1"), [2, 1, 3], "1 0,25, 2 1,5, 3 1e1"),
+        (range(-6, 1), [1, 2, 3, 4, 5, 6, 7], "1 -6, 2 -5, 3 -4, 4 -3, ..., 7 0"),
+    ],
+)
+def test_numbers_that_the_cache_cannot_hold_are_numbered_in_their_order(tmp_path, values, numbers, said):
+    """-1 stands for unknown there."""
+    names = [f"clip{number}" for number in range(len(values))]
+    lines = [f"wave;{name}.npy;{value}" for name, value in zip(names, values, strict=True)]
+    raw = write_classes(write_folder(tmp_path / "raw", "label;skeleton;angle", *lines), *names)
+    found = run(raw, tmp_path / "out")
+    assert found.skeletons.columns["angle"].tolist() == numbers
+    assert f"column angle is not of whole numbers from 0 on, numbered by sorted value: {said}" in found.warnings
 
 
 def test_a_clip_of_an_unknown_subject_is_on_neither_side(tmp_path):
@@ -171,7 +265,12 @@ def test_a_split_by_a_column_comes_first(tmp_path):
     ("options", "said"),
     [
         ({"split_by": "rom"}, r"--split-by rom: no such column; did you mean room\? found room, site"),
-        ({"split_by": "video"}, r"--split-by video: no such column; found room, site"),
+        (
+            {"split_by": "video"},
+            r"--split-by video: the column is not kept, it has a meaning of its own; found room, site",
+        ),
+        ({"split_by": "Site Ünd/Ort"}, r"the column is not kept, for the / in its name; found room"),
+        ({"split_by": "empty"}, r"--split-by empty: the column is not kept, it is empty; found room, site"),
         ({"split_by": "site"}, r"--split-by site: only one value, lab"),
         ({"test": 1.0}, r"--test 1\.0: wanted a share of the clips between 0 and 1"),
         ({"test": 0.0}, r"--test 0\.0"),
@@ -180,7 +279,8 @@ def test_a_split_by_a_column_comes_first(tmp_path):
     ],
 )
 def test_options_that_cannot_be_meant_are_refused_with_what_there_is(tmp_path, options, said):
-    raw = write_folder(tmp_path / "raw", "label,skeleton,room,site", "wave,one.npy,1,lab", "wave,two.npy,2,lab")
+    lines = [f"wave,{name}.npy,{room},lab,{name}.mp4,here" for room, name in enumerate(("one", "two"))]
+    raw = write_folder(tmp_path / "raw", "label,skeleton,room,site,video,site ünd/ort,empty", *lines)
     with pytest.raises(ValueError, match=said):
         run(raw, tmp_path / "out", **options)
 
@@ -200,6 +300,38 @@ def test_a_random_split_has_every_class_on_both_sides_whatever_the_order(tmp_pat
     assert not any("optimistic" in warning for warning in found[0].warnings)
     other = run(tmp_path / "raw0", tmp_path / "out0", test=0.2, seed=9)
     assert not other.again and sides(other.skeletons, "random") != split
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_random_split_is_drawn_from_the_clips_that_could_be_used(tmp_path, seed):
+    """What is left of a class has both sides, as though the rest had never been there."""
+    names = [f"{label}{number}" for label in "ab" for number in range(6)]
+    raw = write_classes(
+        write_folder(tmp_path / "raw", "name,label,skeleton", *(f"{n},{n[0]},{n}.npy" for n in names)), *names
+    )
+    for name in ("a0", "a2", "a3", "a4"):
+        (raw / f"{name}.npy").write_bytes(b"")
+    found = sides(run(raw, tmp_path / "out", test=0.3, seed=seed).skeletons, "random")
+    assert {found["a1"], found["a5"]} == {TRAIN, TEST}
+    assert [found[name] for name in names if name[0] == "b"].count(TEST) == 2
+    (raw / "samples.csv").write_text("\n".join(["name,label,skeleton", "a5,a,a5.npy", "a1,a,a1.npy"]))
+    alone = sides(run(raw, tmp_path / "alone", test=0.3, seed=seed).skeletons, "random")
+    assert alone == {name: side for name, side in found.items() if name[0] == "a"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        ("Wave", "wave", "classes 'Wave' and 'wave' differ in case"),
+        ("kick", "kick ", "classes 'kick' and 'kick ' differ in case, spaces"),
+        ("gru\u0308n", "gr\xfcn", r"classes 'gru\u0308n' and 'gr\xfcn' differ in case, spaces or the letters' codes"),
+    ],
+)
+def test_classes_that_look_alike_stay_two_and_are_remarked_on(tmp_path, one, other, said):
+    found = run(write_classes(tmp_path / "raw", f"{one}/a", f"{other}/b", "sit/c"), tmp_path / "out")
+    assert set(found.skeletons.classes) == {one, other, "sit"}
+    assert [warning for warning in found.warnings if "classes" in warning and said in warning]
+    assert sum("differ in" in warning for warning in found.warnings) == 1
 
 
 def test_a_folder_a_class_is_enough(tmp_path):
@@ -249,9 +381,11 @@ def zipped(folder: Path, inside: str) -> Path:
 def test_a_zip_gives_what_its_folder_gives(tmp_path, inside):
     header, lines = (
         "name,label,skeleton,split",
-        ("en,wave,one.npy,train", "zwei,sit,./two.npy,test", "drei,sit,gone.npy,"),
+        ("en,wave,one.npy,train", "zwei,sit,./two.npy,test", "drei,sit,gone.npy,", "vier,sit,poses,"),
     )
     table = write_folder(tmp_path / "table", header, *lines)
+    (table / "poses").mkdir()
+    (table / "poses" / "more.npy").touch()
     classes = write_classes(tmp_path / "classes", "wave/a", "wave/b", "sit/c")
     for raw in (table, classes):
         folder, archive = (

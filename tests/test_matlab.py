@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -69,12 +70,18 @@ def test_files_of_either_byte_order_are_read(order: str, tmp_path: Path):
 
 
 def test_a_small_file_that_unpacks_to_a_large_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    file = saved(tmp_path, np.zeros((20, 3, 5000)), do_compression=True)
-    assert read_joints(file, "SW").shape == (1, 5000, 20, 3)
-    monkeypatch.setattr(matlab, "UNPACKED", 2_000_000)
-    assert file.path.stat().st_size < 10_000
-    with pytest.raises(ValueError, match="it unpacks to more than 2,000,000 bytes; no skeleton is that large"):
-        read_joints(file, "SW")
+    """And no more of it is unpacked than that."""
+    file = saved(tmp_path, np.zeros((20, 3, 50_000)), do_compression=True)
+    assert read_joints(file, "SW").shape == (1, 50_000, 20, 3)
+    assert file.path.stat().st_size < 100_000
+    monkeypatch.setattr(matlab, "UNPACKED", 1_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="it unpacks to more than 1,000,000 bytes; no skeleton is that large"):
+            read_joints(file, "SW")
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_all_arrays_of_a_file_count_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -116,6 +123,8 @@ def test_a_size_that_an_array_only_claims_takes_no_memory(tmp_path: Path):
 def test_what_is_packed_twice_or_behind_an_array_is_not_unpacked(tmp_path: Path):
     with pytest.raises(ValueError, match="an array is damaged, or cut short"):
         read(packed(packed(part(joints(4)))), tmp_path)
+    with pytest.raises(ValueError, match="an array is damaged, or cut short"):
+        read(packed(part(joints(4))[:-100]) + packed(part(joints(4), name=b"S1")), tmp_path)
     with pytest.raises(ValueError, match="no array SW in it"):
         read(packed(part(joints(4), name=b"S1") + packed(part(joints(4)))), tmp_path)
 
@@ -146,6 +155,11 @@ def test_what_is_not_an_array_of_numbers_is_refused(array: object, tmp_path: Pat
         read_joints(saved(tmp_path, array), "SW")
 
 
-def test_the_format_of_matlab_4_is_refused_with_what_to_do(tmp_path: Path):
+def test_other_formats_of_matlab_are_refused_with_what_to_do(tmp_path: Path):
+    """The first has no mark; what -v7.3 saves is HDF5 behind a header of the same form."""
+    newer = tmp_path / "newer.mat"
+    newer.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + struct.pack("<H", 0x0200) + b"IM" + bytes(400) + b"\x89HDF")
+    with pytest.raises(ValueError, match="not of the format that MATLAB 5 to 7 write; save it anew with -v7"):
+        read_joints(RawFile(newer), "SW")
     with pytest.raises(ValueError, match="not of the format that MATLAB 5 to 7 write; save it anew with -v7"):
         read_joints(saved(tmp_path, np.ones((20, 3)), format="4"), "SW")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
@@ -241,10 +242,30 @@ def promising() -> bytes:
 
 PICKLED = np.array([{"code": "runs"}], dtype=object)
 REFUSED = {
-    "a pickle": ("npy", npy(PICKLED), "pickles and archives are not opened"),
-    "a pickle in an archive": ("npz", npz(joints=PICKLED), "pickles and archives are not opened"),
-    "a head that promises too much": ("npy", promising(), "not a .npy file"),
-    "a damaged head": ("npy", npy(BODY).replace(b"}", b"[", 1), "not a .npy file"),
+    "a pickle": ("npy", npy(PICKLED), "holds objects (a pickle), which are not opened"),
+    "a pickle in an archive": (
+        "npz",
+        npz(joints=PICKLED),
+        "array joints: holds objects (a pickle), which are not opened",
+    ),
+    "a pickle itself": ("npy", pickle.dumps(BODY), "not a .npy file, but a pickle, which is not opened"),
+    "an archive": ("npy", npz(joints=BODY), "not a .npy file, but a zip; is it a .npz?"),
+    "an empty file": ("npy", b"", "an empty file"),
+    "a text": ("npy", b"hello", "not a .npy file"),
+    "numbers cut short": ("npy", npy(BODY)[:-240], "cut short: 2,160 of 2,400 bytes of numbers"),
+    "a head cut short": ("npy", npy(BODY)[:60], "cut short: the header breaks off"),
+    "a magic word alone": ("npy", npy(BODY)[:6], "cut short: the header breaks off"),
+    "a head that promises too much": (
+        "npy",
+        promising(),
+        "a header that claims 479,999,999,999,520 bytes of numbers; the file holds 480",
+    ),
+    "a damaged head": ("npy", npy(BODY).replace(b"}", b"[", 1), "a damaged header"),
+    "a negative length": (
+        "npy",
+        npy(BODY).replace(b"(5, 20, 3), ", b"(-5, 20, 3),"),
+        "a damaged header: shape [-5, 20, 3]",
+    ),
     "an archive that unpacks to too much": ("npz", bomb(), "no clip is that large"),
     "a damaged archive": ("npz", npz(joints=BODY)[:-40], "not a readable .npz file"),
     "several arrays": ("npz", npz(a=BODY, b=BODY), "arrays a, b; wanted one, or one of joints, skeleton"),

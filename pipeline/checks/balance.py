@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -14,6 +15,22 @@ from .finding import ERROR, NOTE, WARNING, Finding, Inspected, many
 FEW = 4  # clips of a class. Seen at the least: 31 in UTD-MHAD, 141 in NW-UCLA
 UNEVEN = 10  # the largest class to the smallest. Seen: 1.03 in UTD-MHAD, 1.23 in NW-UCLA
 LISTED = 5  # names of classes in a line
+
+
+def one_class(data: Inspected) -> list[Finding]:
+    """A data set, or splits, of one class."""
+    if len(np.unique(data.skeletons.labels)) < 2:
+        named = data.skeletons.classes[data.skeletons.labels[0]]
+        return [Finding("one class", ERROR, f"all clips are of one class, {named}: there is nothing to tell apart")]
+    return [
+        Finding("one class", ERROR, f"split {name}: all its clips are of one class: there is nothing to tell apart")
+        for name, split in data.skeletons.splits.items()
+        if _competing(data.skeletons.split_labels(name)[split.sides != OUT]) == 1
+    ]
+
+
+def _competing(labels: np.ndarray) -> int:
+    return len(np.unique(labels[labels >= 0]))
 
 
 def absent_classes(data: Inspected) -> list[Finding]:
@@ -97,12 +114,36 @@ def shared_people(data: Inspected) -> list[Finding]:
 
 
 def alike_names(data: Inspected) -> list[Finding]:
-    """Names that differ in upper case or in leading zeros alone."""
-    alike = defaultdict[str, list[int]](list)
-    for row, name in enumerate(data.skeletons.names):
-        alike[re.sub(r"(?<!\d)0+(?=\d)", "", name.casefold())].append(row)
-    rows = np.array([row for rows in alike.values() if len(rows) > 1 for row in rows])
-    return data.of_clips("alike names", WARNING, rows, "of names that differ in case or leading zeros alone")
+    """Names that differ in upper case, in leading zeros or in how Unicode writes an accent alone."""
+    groups = _alike([re.sub(r"(?<!\d)0+(?=\d)", "", _folded(name)) for name in data.skeletons.names])
+    rows = np.array([row for group in groups for row in group])
+    what = "of names that differ in case, leading zeros or Unicode form alone"
+    return data.of_clips("alike names", WARNING, rows, what)
+
+
+def alike_classes(data: Inspected) -> list[Finding]:
+    """Classes whose names differ in upper case, spaces or how Unicode writes an accent alone."""
+    classes = data.skeletons.classes
+    found = list[Finding]()
+    for group in _alike(["".join(_folded(name).split()) for name in classes]):
+        named = _listed([repr(classes[label]) for label in group])
+        rows = np.flatnonzero(np.isin(data.skeletons.labels, group))
+        what = f"of {len(group)} classes whose names differ in case, spaces or Unicode form alone: {named}"
+        found += data.of_clips("alike classes", WARNING, rows, what)
+    return found
+
+
+def _folded(name: str) -> str:
+    """The name in small letters, accents apart from their letters (Unicode's canonical caseless match)."""
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
+
+
+def _alike(keys: Sequence[str]) -> list[list[int]]:
+    """The places of equal keys, for each key that is there more than once."""
+    places = defaultdict[str, list[int]](list)
+    for place, key in enumerate(keys):
+        places[key].append(place)
+    return [group for group in places.values() if len(group) > 1]
 
 
 def _counts(data: Inspected) -> np.ndarray:

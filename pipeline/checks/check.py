@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from ...cache.files import write_csv
 from ...cache.skeletons import Skeletons, read_skeletons
 from .balance import (
     absent_classes,
+    alike_classes,
     alike_names,
     empty_sides,
+    one_class,
     one_sided_classes,
     shared_people,
     small_classes,
@@ -26,8 +29,8 @@ from .measures import measure
 from .plausible import bones, heights, joint_order, lopsided, units, upside_down
 
 CHECKS: list[Callable[[Inspected], list[Finding]]] = [
-    *(absent_classes, small_classes, uneven_classes, empty_sides, one_sided_classes, unused_clips, shared_people),
-    *(alike_names, damaged, not_finite, nobody, motionless, gaps, lengths, identical),
+    *(one_class, absent_classes, alike_classes, small_classes, uneven_classes, empty_sides, one_sided_classes),
+    *(unused_clips, shared_people, alike_names, damaged, not_finite, nobody, motionless, gaps, lengths, identical),
     *(joint_order, bones, lopsided, upside_down, units, heights),
     caches,
 ]
@@ -56,10 +59,13 @@ def check(data: Path, progress: Callable[[int, int], None] = lambda done, total:
 
 
 def write_findings(path: Path, checked: Checked) -> None:
-    """All findings as a CSV file, a line a clip; a line without one where a finding is not of clips."""
+    """All findings as a CSV file, a line a clip, with a clip that it is the same as, where that is what was found.
+
+    A line without a clip where a finding is not of clips.
+    """
     lines = [
-        (finding.level, finding.check, finding.what, clip)
+        (finding.level, finding.check, finding.what, clip, twin)
         for finding in checked.findings
-        for clip in finding.clips or ("",)
+        for clip, twin in zip_longest(finding.clips or ("",), finding.twins, fillvalue="")
     ]
-    write_csv(path, ("level", "check", "found", "clip"), lines)
+    write_csv(path, ("level", "check", "found", "clip", "same as"), lines)

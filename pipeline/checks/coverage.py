@@ -13,8 +13,9 @@ from ...cache.recipe import Recipe, read_recipe
 from ...cache.store import cache_folders, is_merged
 from ..extraction.features import TRAINED_ON
 from ..extraction.gates import WIDE
-from .finding import ERROR, NOTE, WARNING, Finding, Inspected, many
+from .finding import ERROR, MEANINGS, NOTE, WARNING, Finding, Inspected, many
 
+WHOLE = 0.8  # of the frames that a video's header speaks of; a header may be a little off
 BLOCK = 4096  # rows of features read at a time
 
 
@@ -27,7 +28,7 @@ def _cache(data: Inspected, folder: Path) -> list[Finding]:
     try:
         recipe, index = read_recipe(folder), open_index(folder)
         if recipe.dataset == data.skeletons.dataset:
-            return [*_coverage(data, recipe, index), *_features(recipe, index)]
+            return [*_coverage(data, recipe, index), *_videos(recipe, index), *_features(recipe, index)]
         what = f"{folder}: a cache of {recipe.dataset} beside {data.skeletons.dataset}"
         return [Finding("other data set", ERROR, what)]
     except (OSError, ValueError) as error:
@@ -49,6 +50,36 @@ def _coverage(data: Inspected, recipe: Recipe, index: Index) -> Iterator[Finding
     if strangers := tuple(sorted(index.places.keys() - known)):
         what = f"{title}: {many(len(strangers), 'row')} of clips that the data set does not have"
         yield Finding("other clips", NOTE, what, strangers)
+
+
+def _videos(recipe: Recipe, index: Index) -> Iterator[Finding]:
+    """Clips whose video ends well before its header says."""
+    if recipe.kind != "person-images":
+        return
+    counts = _frames_read(index)
+    cut = sorted(name for name, (there, claimed) in counts.items() if 0 < there < WHOLE * claimed)
+    if not cut:
+        return
+    what = f"{recipe.kind} {recipe}: {many(len(cut), 'clip')} of videos with under {WHOLE:.0%} of the frames that "
+    examples = tuple(f"{name} ({counts[name][0]:,} of {counts[name][1]:,})" for name in cut)
+    yield Finding(
+        *("cut videos", WARNING, what + "their headers speak of", tuple(cut)),
+        advice=f"{MEANINGS['cut videos'][1]}; the folder: {index.folder}",
+        examples=examples,
+    )
+
+
+def _frames_read(index: Index) -> dict[str, tuple[int, int]]:
+    """The frames that were there and those that the header spoke of, of the clips that did not fail."""
+    found, failures = dict[str, tuple[int, int]](), index.failures
+    for source in index.sources:
+        columns, _ = map_table(source.path)
+        there, claimed = columns.get("video_frames"), columns.get("claimed_frames")
+        if not isinstance(there, np.ndarray) or not isinstance(claimed, np.ndarray):
+            continue
+        rows = {name: place.row for name, place in index.places.items() if place.source is source}
+        found |= {name: (int(there[row]), int(claimed[row])) for name, row in rows.items() if name not in failures}
+    return found
 
 
 def _features(recipe: Recipe, index: Index) -> Iterator[Finding]:

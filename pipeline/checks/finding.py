@@ -16,7 +16,9 @@ LEAVE = "leave one of each two out"
 AGAIN = "run its `mmcl extract-features` again"
 
 MEANINGS: dict[str, tuple[str, str]] = {  # each finding: what it means, how to mend it
+    "one class": ("`mmcl train` refuses it", "add files of other classes, or another split"),
     "absent classes": ("a network counts them all the same", "add their files, if you have them"),
+    "alike classes": ("one class twice, and a network is to tell the two apart", "name it in one form; prepare again"),
     "small classes": ("too few to learn from, and to measure", "record more of them, or leave them out"),
     "uneven classes": ("top-1 speaks of the large classes", "read mean class accuracy beside it"),
     "empty sides": ("training or evaluation will refuse it", "mend the split, or add its files"),
@@ -60,6 +62,11 @@ MEANINGS: dict[str, tuple[str, str]] = {  # each finding: what it means, how to 
     "damaged features": ("a disk or a copy went wrong", "see `mmcl cache verify`"),
     "features not finite": ("one NaN makes every weight of a network NaN", f"{AGAIN} with --retry-failed"),
     "constant features": ("the model does not see the images", "look at its preprocessing and its prompt"),
+    "cut videos": (
+        "the end of the video is missing; person images show only its first part",
+        f"get these videos anew, move its folder out of the data set, and {AGAIN} with --videos: all person images "
+        "are made anew, and the features of those that changed",
+    ),
 }
 
 
@@ -68,7 +75,8 @@ class Finding:
     """One thing that is not as it should be: `what` was found, in which `clips`; none where it is not of clips.
 
     `check` is its name in MEANINGS; `advice` is how to mend it, where more is known than stands there. `examples` are
-    lines of which some are shown, where the clips' names alone say too little.
+    lines of which some are shown, where the clips' names alone say too little. `twins` names for each of the clips one
+    that it is the same as, where that is the finding.
     """
 
     check: str
@@ -77,6 +85,7 @@ class Finding:
     clips: tuple[str, ...] = ()
     advice: str = ""
     examples: tuple[str, ...] = ()
+    twins: tuple[str, ...] = ()
 
     @property
     def means(self) -> str:

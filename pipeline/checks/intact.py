@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from ...cache.skeletons import TEST, TRAIN
+from ...cache.skeletons import OUT, TEST, TRAIN
 from ...cache.table import damaged_rows
 from .finding import ERROR, NOTE, WARNING, Finding, Inspected
 
@@ -66,31 +67,42 @@ def lengths(data: Inspected) -> list[Finding]:
 
 def identical(data: Inspected) -> list[Finding]:
     """Clips with the very same joints: across a split's sides, under two labels, or twice."""
-    groups, labels = _groups(data), data.skeletons.labels
+    groups, labels, names = _groups(data), data.skeletons.labels, data.skeletons.names
     found, told = list[Finding](), set[int]()
     for name, split in data.skeletons.splits.items():
         leaking = [group for group in groups if {TRAIN, TEST} <= set(split.sides[group].tolist())]
-        pairs = _pairs(data, leaking, split.sides)
+        inside_first = [sorted(group, key=(split.sides == OUT).__getitem__) for group in leaking]
+        twins = _twins(inside_first, split.sides)
+        tests = [row for row in sorted(twins) if split.sides[row] == TEST]
+        pairs = tuple(f"{names[row]} = {names[twins[row]]}" for row in tests)
         count = (split.sides == TEST).sum()
         what = f"train and test split {name} under two names: {len(pairs):,} of its {count:,} tests"
-        leaks = [row for group in leaking for row in group]
-        found += [replace(one, examples=pairs) for one in data.of_clips("leaks", ERROR, np.array(leaks), what)]
-        told |= set(leaks)
-    torn = [row for group in groups if len(set(labels[group].tolist())) > 1 for row in group]
-    told |= set(torn)
-    twice = [row for group in groups for row in group if row not in told]
+        found += [replace(one, examples=pairs) for one in _same(data, "leaks", ERROR, twins, what)]
+        told |= twins.keys()
+    torn = _twins([group for group in groups if len(set(labels[group].tolist())) > 1], labels)
+    told |= torn.keys()
+    twice = {row: twin for row, twin in _twins(groups, labels).items() if row not in told}
     return [
         *found,
-        *data.of_clips("two labels", ERROR, np.array(torn), "the same under different labels"),
-        *data.of_clips("twice", WARNING, np.array(twice), "the same under another name"),
+        *_same(data, "two labels", ERROR, torn, "the same under different labels"),
+        *_same(data, "twice", WARNING, twice, "the same under another name"),
     ]
 
 
-def _pairs(data: Inspected, groups: list[list[int]], sides: np.ndarray) -> tuple[str, ...]:
-    """Each test clip of groups of equal clips, with one that trains."""
-    names = data.skeletons.names
-    twins = {row: next(one for one in group if sides[one] == TRAIN) for group in groups for row in group}
-    return tuple(f"{names[row]} = {names[twins[row]]}" for row in sorted(twins) if sides[row] == TEST)
+def _same(data: Inspected, check: str, level: str, twins: Mapping[int, int], what: str) -> list[Finding]:
+    """The finding of these rows, each with its twin's name."""
+    names = tuple(data.skeletons.names[twins[row]] for row in sorted(twins))
+    return [replace(one, twins=names) for one in data.of_clips(check, level, np.array(sorted(twins)), what)]
+
+
+def _twins(groups: Sequence[Sequence[int]], marks: np.ndarray) -> dict[int, int]:
+    """For each row of groups of equal clips another one: the first with another mark, if there is one."""
+    found = dict[int, int]()
+    for group in groups:
+        for row in group:
+            others = [one for one in group if one != row]
+            found[row] = next((one for one in others if marks[one] != marks[row]), others[0])
+    return found
 
 
 def _groups(data: Inspected) -> list[list[int]]:

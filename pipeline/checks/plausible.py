@@ -5,6 +5,8 @@ A 2D pose has bones of any length, so that it is only asked whether it stands up
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ...cache.skeletons import Layout
@@ -26,7 +28,15 @@ PERSON = 1.6  # metres from head to foot, about as seen: 1.64 in NW-UCLA, 1.55 i
 # cosine between the spine and up. Seen of the median: 0.97; of one clip at the least: 0.60
 STANDING, FALLEN = 0.3, -0.3
 CLEAR = 0.6  # a cosine; of what people stand along, where it is not y
-TURNS = {"-y": "turn the signs of y and z", "+z": "make x, z, -y of x, y, z", "-z": "make x, -z, y of x, y, z"}
+BEYOND = 1e6  # times; such numbers are of no unit
+TURNS = {  # of an axis that people stand along, to x right, y up, z away from the camera
+    "-y": "turn the sign of y",
+    "+z": "make x, z, y of x, y, z",
+    "-z": "make x, -z, y of x, y, z",
+    "+x": "make -y, x, z of x, y, z",
+    "-x": "make y, -x, z of x, y, z",
+}
+PICTURE_SIZE = "mend the columns width and height (or the JSON's, or a PYSKL pickle's img_shape), and prepare again"
 PICTURE = 1.5  # -1 to 1 is the picture; joints may be a little outside
 
 
@@ -138,7 +148,7 @@ def _turned(usual: np.ndarray) -> Finding | None:
     if usual[1] >= STANDING or abs(usual[axis]) <= CLEAR:
         return None
     up = f"{'-' if usual[axis] < 0 else '+'}{'xyz'[axis]}"
-    advice = f"{TURNS.get(up, 'turn them')} in your files, and prepare again"
+    advice = f"{TURNS[up]} in your files, which is x right, y up, z away from the camera, and prepare again"
     return Finding("turned axes", ERROR, f"people stand along {up}, and should along +y", advice=advice)
 
 
@@ -146,28 +156,42 @@ def _turned_picture(usual: np.ndarray) -> Finding | None:
     """As _turned; a picture has no axes but its own: people along x lie."""
     if usual[1] >= -CLEAR:
         return None
-    advice = "turn the sign of y in your files, and prepare again"
+    advice = "in your files make y 1 - y for shares, height - y for pixels, and prepare again"
     return Finding("turned axes", ERROR, "people are upside down: y goes down in a picture", advice=advice)
 
 
 def units(data: Inspected) -> list[Finding]:
     """Coordinates in another unit than they should be."""
     if data.skeletons.coordinates == "image":
-        return _pixels(data.measures.bodies.reach)
+        return _picture_size(data.measures.bodies.reach)
     if not _wrong_unit(tall := _usual_height(data)):
         return []
     factor, unit = min(UNITS, key=lambda one: abs(np.log(tall / PERSON / one[0])))
     if not 1 / LIKELY < tall / PERSON / factor < LIKELY:
         factor, unit = tall / PERSON, "no unit that is known"
-    what = f"people are {tall:,.3g} from head to foot, which is wanted in metres; it looks like {unit}"
-    return [Finding("units", ERROR, what, advice=f"multiply all by {1 / factor:.3g}, and prepare again")]
+    what = f"people are {_number(tall)} from head to foot, which is wanted in metres; it looks like {unit}"
+    sane = 1 / BEYOND < factor < BEYOND
+    advice = f"multiply all by {_number(1 / factor)}" if sane else "find out what the numbers in your files are"
+    return [Finding("units", ERROR, what, advice=f"{advice}, and prepare again")]
 
 
-def _pixels(reach: np.ndarray) -> list[Finding]:
+def _number(value: float) -> str:
+    """Three digits that count, without an exponent: 1,810, 0.0256."""
+    if value > BEYOND:
+        return f"over {BEYOND:,.0f}"
+    if value < 1 / BEYOND:
+        return f"under {1 / BEYOND:.6f}"
+    decimals = 2 - math.floor(math.log10(value))
+    text = f"{round(value, decimals):,.{max(decimals, 0)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _picture_size(reach: np.ndarray) -> list[Finding]:
+    """2D poses that leave their picture, which are shares of one of another size."""
     usual = float(np.nanmedian(reach)) if np.isfinite(reach).any() else 0.0
-    what = f"2D joints reach to {usual:,.0f}, where -1 to 1 is the picture; it looks like pixels"
-    advice = "divide by half the width and the height, subtract 1, and prepare again"
-    return [Finding("units", ERROR, what, advice=advice)] if usual > PICTURE else []
+    times = _number((usual + 1) / 2)  # -1 to 1 is the picture
+    what = f"2D poses reach to {times} times the picture: its width and height do not fit them"
+    return [Finding("units", ERROR, what, advice=PICTURE_SIZE)] if usual > PICTURE else []
 
 
 def heights(data: Inspected) -> list[Finding]:

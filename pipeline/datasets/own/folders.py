@@ -42,4 +42,6 @@ def _shared(paths: Sequence[PurePosixPath]) -> str:
 
 
 def _entry(path: PurePosixPath, prefix: str, fault: str = "") -> Entry:
+    if not path.parent.name.isprintable():
+        fault = f"folder {path.parent.name!r}: no name for a class"
     return Entry(str(path), prefix + path.stem, path.parent.name, str(path), {}, fault)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from re import ASCII, fullmatch
+from re import fullmatch
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from ...preparation.dataset import Clip, SplitRule, by_column
 from .table import SIDES, Entry
 
 NO_COLUMNS = ("name", "label", "skeleton", "video", "split", "width", "height")  # they have a meaning of their own
-NUMBER = r"[+-]?\d{1,300}([.,]\d+)?"  # which float holds
+WHOLE = r"[0-9]{1,18}(\.0+)?"  # pandas writes 3 as 3.0 beside a gap
+NUMBER = r"[+-]?[0-9]+([.,][0-9]+)?([eE][+-]?[0-9]+)?"
 TEST_SHARE = 0.3  # of a random split that nobody asked for
 
 Codes = Mapping[str, Mapping[str, int]]  # of each column, the number that stands for a cell's text
@@ -45,14 +46,12 @@ def number_columns(entries: Sequence[Entry]) -> tuple[Codes, list[str]]:
         if not values or column in NO_COLUMNS:
             continue
         if why := _not_kept(column):
-            said.append(f"column {column}: not kept, for {why}")
-        elif all(
-            fullmatch(r"[0-9]{1,18}(\.0+)?", value, ASCII) for value in values
-        ):  # pandas writes 3 as 3.0 beside a gap
+            said.append(f"column {column}: not kept, {why}")
+        elif all(fullmatch(WHOLE, value) for value in values):
             codes[column] = {value: int(value.split(".")[0]) for value in values}
         else:
-            numeric = all(fullmatch(NUMBER, value, ASCII) for value in values)
-            values = sorted(values, key=lambda value: float(value.replace(",", "."))) if numeric else values
+            if numeric := all(fullmatch(NUMBER, value) for value in values):
+                values.sort(key=lambda value: float(value.replace(",", ".")))
             codes[column] = {value: number for number, value in enumerate(values, start=1)}
             what = "not of whole numbers from 0 on, numbered by sorted value" if numeric else "text, kept as numbers"
             said.append(f"column {column} is {what}: {_listed(values)}")
@@ -61,7 +60,7 @@ def number_columns(entries: Sequence[Entry]) -> tuple[Codes, list[str]]:
 
 def _not_kept(column: str) -> str:
     """Why the cache cannot hold a column of this name, or nothing."""
-    return "the / in its name" if "/" in column else "the NUL in its name" if "\0" in column else ""
+    return next((f"for the {what} in its name" for sign, what in (("/", "/"), ("\0", "NUL")) if sign in column), "")
 
 
 def _listed(values: Sequence[str], most: int = 5) -> str:
@@ -112,13 +111,14 @@ def _every_second(column: str, codes: Codes) -> SplitRule:
 
 
 def _column(name: str, entries: Sequence[Entry], codes: Codes) -> str:
+    found = f"found {', '.join(codes) or 'none to split by'}"
     if name in entries[0].cells and name not in codes:
-        why = _not_kept(name) or ("a meaning of its own" if name in NO_COLUMNS else "no value in it")
-        raise ValueError(f"--split-by {name}: not kept, for {why}; found {', '.join(codes) or 'none to split by'}")
+        why = _not_kept(name) or ("it has a meaning of its own" if name in NO_COLUMNS else "it is empty")
+        raise ValueError(f"--split-by {name}: the column is not kept, {why}; {found}")
     if name not in codes:
         near = get_close_matches(name, codes, 1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(f"--split-by {name}: no such column; {hint}found {', '.join(codes) or 'none to split by'}")
+        raise ValueError(f"--split-by {name}: no such column; {hint}{found}")
     if len(set(codes[name].values())) < 2:
         raise ValueError(f"--split-by {name}: only one value, {next(iter(codes[name]))}; two at least are wanted")
     return name
@@ -140,9 +140,8 @@ class AtRandom(SplitRule):
     def sides(self, clips: Sequence[Clip]) -> list[int]:
         sides = [TRAIN] * len(clips)
         for label in {clip.label for clip in clips}:
-            rows = sorted(
-                (row for row, clip in enumerate(clips) if clip.label == label), key=lambda row: clips[row].name
-            )
+            rows = [row for row, clip in enumerate(clips) if clip.label == label]
+            rows.sort(key=lambda row: clips[row].name)
             testing = min(max(round(self.share * len(rows)), 1), len(rows) - 1)
             drawn = np.random.default_rng([self.seed, *self.names[label].encode()]).permutation(len(rows))
             for place in drawn[:testing]:

@@ -57,9 +57,8 @@ def _lines(content: bytes, place: str) -> dict[int, list[str]]:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
         found = {reader.line_num: [cell.strip(" \t\u00a0") for cell in cells] for cells in reader}  # noqa: B035 - it counts up
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(
-            f'{place}: not a CSV file in UTF-8 ({error}); save it as one, in Excel as "CSV UTF-8"'
-        ) from error
+        advice = 'save it as one, in Excel as "CSV UTF-8"'
+        raise ValueError(f"{place}: not a CSV file in UTF-8 ({error}); {advice}") from error
     lines = {number: cells for number, cells in found.items() if any(cells)}
     if named:
         del lines[min(lines)]
