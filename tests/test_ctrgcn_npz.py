@@ -48,6 +48,14 @@ def write(
     return path
 
 
+def test_many_clips_of_one_file_are_all_there(tmp_path):
+    """More than are read at a time, each with its own frames."""
+    train, test = ([(number % 60, clip(1 + number % 9)) for number in range(start, start + 40)] for start in (0, 3))
+    found = run(write(tmp_path / "NTU60_CS.npz", train, test)).skeletons
+    assert len(found.names) == 80
+    assert found.frames.tolist() == [1 + number % 9 for start in (0, 3) for number in range(start, start + 40)]
+
+
 @pytest.mark.parametrize("compressed", [False, True], ids=["stored", "deflated"])
 def test_ntu60s_clips_have_their_real_frames_and_bodies(compressed, tmp_path):
     train, test = [(4, clip(5)), (49, clip(7, "other"))], [(0, clip(12)), (59, clip(1))]

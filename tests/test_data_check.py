@@ -329,28 +329,37 @@ def own_poses(folder: Path, change: Callable[[np.ndarray], np.ndarray], size: st
 
 def found_in_own(raw: Path) -> tuple[Finding, ...]:
     out = raw.with_suffix(".prepared")
-    prepare("own", open_dataset("folder", raw), out, lambda done, total: None)
+    prepare("own", open_dataset("folder", raw, layout="coco-17"), out, lambda done, total: None)
     return tuple(one for one in check(out).findings if one.level == "error")
 
 
-def test_the_advice_for_2d_poses_upside_down_is_of_the_files(data: Path, tmp_path: Path):
-    """Shares and pixels alike: prepare takes what is mended so."""
-    for name, size, height in (("shares", ",", 1), ("pixels", "1280,720", 720)):
-        scale = np.float32([1280 if height > 1 else 1, height])
+@pytest.mark.parametrize(("size", "scale"), [(",", (1, 1)), ("1280,720", (1280, 720))])
+def test_who_follows_the_advice_for_2d_poses_upside_down_has_upright_ones(
+    data: Path, tmp_path: Path, size: str, scale: tuple[int, int]
+):
+    """In the files, which hold shares or pixels, and which prepare takes when they are mended."""
 
-        def turned(points: np.ndarray, scale: np.ndarray = scale, height: int = height) -> np.ndarray:
-            return np.stack([points[..., 0] * scale[0], height - points[..., 1] * scale[1]], -1)
+    def turned(points: np.ndarray) -> np.ndarray:
+        return points * np.float32(scale) * np.float32([1, -1]) + np.float32([0, scale[1]])
 
-        (finding,) = found_in_own(own_poses(tmp_path / name, turned, size))
-        assert finding.check == "turned axes"
-        assert finding.mend == "in your files make y 1 - y for shares, height - y for pixels, and prepare again"
-        assert found_in_own(own_poses(tmp_path / f"{name}-mended", lambda p, s=scale: p * s, size)) == ()
+    def mended(points: np.ndarray) -> np.ndarray:
+        return np.stack([turned(points)[..., 0], scale[1] - turned(points)[..., 1]], -1)
+
+    (finding,) = found_in_own(own_poses(tmp_path / "turned", turned, size))
+    assert finding.check == "turned axes"
+    assert finding.mend == "in your files make y 1 - y for shares, height - y for pixels, and prepare again"
+    assert found_in_own(own_poses(tmp_path / "mended", mended, size)) == ()
 
 
 def test_2d_poses_in_a_picture_of_a_wrong_size_are_told_by_its_size(data: Path, tmp_path: Path):
     """Who reads it has columns width and height, not the cache's -1 to 1."""
-    raw = own_poses(tmp_path / "small", lambda points: points * np.float32([1280, 720]), "800,450")
-    (finding,) = found_in_own(raw)
+    points = picture(of(read_skeletons(data / "skeletons.h5"))[0])
+    print(points[..., :2].min((0, 1)), points[..., :2].max((0, 1)))
+
+    def pixels(points: np.ndarray) -> np.ndarray:
+        return ((points - 0.5) * np.float32([1, 1.4]) + 0.5) * np.float32([1280, 720])
+
+    (finding,) = found_in_own(own_poses(tmp_path / "small", pixels, "1280,400"))
     assert finding.check == "units"
     assert re.fullmatch(r"2D poses reach to 1\.\d+ times the picture: its width and height .*", finding.what)
     assert finding.mend.startswith("mend the columns width and height")

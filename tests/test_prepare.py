@@ -30,7 +30,7 @@ from mmcl.pipeline.datasets import DATASETS, open_dataset, place_of
 from mmcl.pipeline.preparation.dataset import RawDataset
 from mmcl.pipeline.preparation.prepare import Finding, Prepared, RawClip, prepare
 from mmcl.pipeline.preparation.raw import RawFile
-from mmcl.pipeline.preparation.units import SMALLEST
+from mmcl.pipeline.preparation.units import SMALLEST, units_of
 from mmcl.pipeline.report import data_table, finding_lines
 from mmcl.pipeline.stop import Stop, Stopped
 
@@ -246,6 +246,12 @@ def test_what_was_prepared_stays_where_nothing_new_could_be_used(tmp_path):
     with pytest.raises(ValueError, match="not one of 1 files could be used"):
         run("nw-ucla", tmp_path / "bad", tmp_path / "out")
     assert (tmp_path / "out" / "skeletons.h5").read_bytes() == before
+
+
+def test_units_are_told_apart_where_their_files_are_not():
+    """Clips that all lie in one file are other units all the same."""
+    units = units_of([RawFile(Path("poses.pkl"), str(number % 2), 9, 1.0) for number in range(100)], "")
+    assert len({unit.key for unit in units}) == len(units) == 7
 
 
 def test_a_stop_keeps_the_units_that_are_done(tmp_path):

@@ -154,6 +154,15 @@ def test_2d_poses_of_ntu_have_its_classes_but_no_published_counts(tmp_path):
     assert not any("published" in warning or "interchangeable" in warning for warning in found.warnings)
 
 
+def test_many_clips_of_one_file_are_all_there(tmp_path):
+    """More than are read at a time, each with its own joints."""
+    annotations = [poses_2d(f"clip{number:03}", number % 4, frames=1 + number) for number in range(70)]
+    found = run(write_2d(tmp_path / "many.pkl", *annotations)).skeletons
+    assert found.names == tuple(f"clip{number:03}" for number in range(70))
+    assert found.frames.tolist() == list(range(1, 71))
+    assert found.labels.tolist() == [number % 4 for number in range(70)]
+
+
 def test_numbered_splits_and_test_sides_are_pairs_too(tmp_path):
     poses = [poses_2d(name, 0) for name in "abc"]
     split = {"train1": ["a"], "test1": ["b"], "train2": ["b", "c"], "test2": ["a"]}

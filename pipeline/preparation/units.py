@@ -74,11 +74,11 @@ def units_of(files: Sequence[RawFile], basis: str) -> list[Unit]:
     """The files in units; `basis` is whatever else their rows depend on."""
     size = min(max(len(files) // 64, SMALLEST), LARGEST)
     groups = [files[start : start + size] for start in range(0, len(files), size)]
-    return [Unit(group, _key(group, f"{RULE} {basis}")) for group in groups]
+    return [Unit(group, _key(group, f"{RULE} {number} {basis}")) for number, group in enumerate(groups)]
 
 
 def _key(files: Sequence[RawFile], basis: str) -> str:
-    listed = [(file.below, file.size, file.stamp) for file in files]
+    listed = [(file.below or file.member or file.name, file.size, file.stamp) for file in files]
     return hashlib.sha256(json.dumps([basis, listed]).encode()).hexdigest()[:24]
 
 
@@ -191,7 +191,8 @@ def _check_name(name: str) -> None:
     """A clip's name is that of files that are made of it, and lies in a table."""
     parts = name.split("/")
     if not name.isprintable() or len(name.encode()) > LONGEST or any(part.strip() in ("", ".", "..") for part in parts):
-        raise ValueError(f"{name[:LONGEST]!r} is no name for a clip")
+        shown = f"{name[:60]!r}..." if len(name) > 60 else repr(name)
+        raise ValueError(f"{shown} is no name for a clip")
 
 
 def _mend(clip: RawClip) -> tuple[RawClip, str]:
