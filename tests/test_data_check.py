@@ -249,7 +249,7 @@ ADVICE = {
     "other Kinect": "say --layout kinect-v1-utd, which fits",
     "all upside down": "turn the sign of y in your files",
     "z up": "make x, z, y of x, y, z in your files, which is x right, y up, z away from the camera, and prepare again",
-    "millimetres": "multiply all by 0.001",
+    "millimetres": "multiply all by 0.001, and prepare again",
     "too large by far": "find out what the numbers in your files are, and prepare again",
     "too small": "multiply all by ",
 }
@@ -353,15 +353,17 @@ def test_who_follows_the_advice_for_2d_poses_upside_down_has_upright_ones(
 
 def test_2d_poses_in_a_picture_of_a_wrong_size_are_told_by_its_size(data: Path, tmp_path: Path):
     """Who reads it has columns width and height, not the cache's -1 to 1."""
-    points = picture(of(read_skeletons(data / "skeletons.h5"))[0])
-    print(points[..., :2].min((0, 1)), points[..., :2].max((0, 1)))
 
     def pixels(points: np.ndarray) -> np.ndarray:
         return ((points - 0.5) * np.float32([1, 1.4]) + 0.5) * np.float32([1280, 720])
 
+    assert found_in_own(own_poses(tmp_path / "right", pixels, "1280,720")) == ()
     (finding,) = found_in_own(own_poses(tmp_path / "small", pixels, "1280,400"))
     assert finding.check == "units"
-    assert re.fullmatch(r"2D poses reach to 1\.\d+ times the picture: its width and height .*", finding.what)
+    said = re.fullmatch(r"2D poses reach to ([\d.]+) times the picture: its width and height .*", finding.what)
+    lowest = np.median([np.load(file)[..., 1].max() for file in (tmp_path / "small").glob("*.npy")])
+    assert said
+    assert float(said[1]) == pytest.approx(lowest / 400, rel=0.02)
     assert finding.mend.startswith("mend the columns width and height")
 
 
@@ -371,6 +373,8 @@ def test_numbers_are_written_without_exponents(data: Path):
         write_skeletons(data / "skeletons.h5", in_all(lambda clip, times=times: clip * np.float32(times))(clean))
         (finding,) = (one for one in check(data).findings if one.check == "units")
         assert not re.search(r"\de[-+]?\d", finding.what + finding.mend), (times, finding)
+        assert len(finding.what + finding.mend) < 200
+        assert ("under 0.000001 from" in finding.what) == (times == 1e-9)
     write_skeletons(data / "skeletons.h5", in_all(lambda clip: clip * np.float32(1010))(clean))
     assert re.match(r"people are 2,0\d0 from head to foot", check(data).findings[0].what)
 
@@ -671,7 +675,7 @@ def test_videos_that_end_before_their_header_says_are_named(data: Path, finish: 
     for part in (0, 1):
         there, claimed = np.full(12, 40), np.full(12, 40)
         if part:
-            claimed[:4], there[3] = (0, 49, 1000, 40), 0
+            claimed[:4], there[3] = (0, 49, 1000, 0), 0
         rows, failed = names[12 * part : 12 * part + 12], ["timeout" if part and n == 3 else "" for n in range(12)]
         write_part(folder, part, rows, failed, {"video_frames": there, "claimed_frames": claimed})
     if finish:

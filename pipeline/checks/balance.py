@@ -25,12 +25,8 @@ def one_class(data: Inspected) -> list[Finding]:
     return [
         Finding("one class", ERROR, f"split {name}: all its clips are of one class: there is nothing to tell apart")
         for name, split in data.skeletons.splits.items()
-        if _competing(data.skeletons.split_labels(name)[split.sides != OUT]) == 1
+        if len(np.unique(data.skeletons.labels[split.sides != OUT])) == 1
     ]
-
-
-def _competing(labels: np.ndarray) -> int:
-    return len(np.unique(labels[labels >= 0]))
 
 
 def absent_classes(data: Inspected) -> list[Finding]:

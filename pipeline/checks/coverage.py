@@ -57,7 +57,7 @@ def _videos(recipe: Recipe, index: Index) -> Iterator[Finding]:
     if recipe.kind != "person-images":
         return
     counts = _frames_read(index)
-    cut = sorted(name for name, (there, claimed) in counts.items() if 0 < there < WHOLE * claimed)
+    cut = sorted(name for name, (there, claimed) in counts.items() if there < WHOLE * claimed)
     if not cut:
         return
     what = f"{recipe.kind} {recipe}: {many(len(cut), 'clip')} of videos with under {WHOLE:.0%} of the frames that "
@@ -70,15 +70,15 @@ def _videos(recipe: Recipe, index: Index) -> Iterator[Finding]:
 
 
 def _frames_read(index: Index) -> dict[str, tuple[int, int]]:
-    """The frames that were there and those that the header spoke of, of the clips that did not fail."""
-    found, failures = dict[str, tuple[int, int]](), index.failures
+    """The frames that were there and those that the header spoke of; 0 and 0 where a clip failed."""
+    found = dict[str, tuple[int, int]]()
     for source in index.sources:
         columns, _ = map_table(source.path)
         there, claimed = columns.get("video_frames"), columns.get("claimed_frames")
         if not isinstance(there, np.ndarray) or not isinstance(claimed, np.ndarray):
             continue
         rows = {name: place.row for name, place in index.places.items() if place.source is source}
-        found |= {name: (int(there[row]), int(claimed[row])) for name, row in rows.items() if name not in failures}
+        found |= {name: (int(there[row]), int(claimed[row])) for name, row in rows.items()}
     return found
 
 
