@@ -87,7 +87,8 @@ def _tell_missing(planned: Plan, tell: Tell) -> None:
         return
     missing, listed = planned.videos.videos.missing, planned.clips.data / "missing-videos.csv"
     if not missing:
-        listed.unlink(missing_ok=True)
+        if listed.exists():  # asked first: a read-only folder may be used too
+            listed.unlink()
         return
     write_csv(listed, ("name", "looked for"), missing.items())
     count, named = len(planned.clips.names), ", ".join([*list(missing)[:NAMED], *(["..."] * (len(missing) > NAMED))])
