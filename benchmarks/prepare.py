@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 import shutil
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from io import StringIO
@@ -30,7 +32,7 @@ from mmcl.tests.ntu_files import acted, write_skeleton
 from .extraction_runs import CORES, Cost, Run, alone, costing, quiet
 
 PARSED, TURNS = 96, 9  # files, and how often each side has its turn; medians count
-FEW, SOME, MANY = 1_200, 4_000, 12_000  # files of `prepare`
+FEW, SOME, MANY = 1_200, 6_000, 12_000  # files of `prepare`
 KINDS = 64  # different recordings; a set repeats them under other names
 
 
@@ -90,13 +92,13 @@ def alternating(sides: Sequence[Callable[[], object]]) -> list[float]:
 
 
 def processes(work: Path) -> None:
-    """`prepare` from beginning to end, by the clock, with one process and with up to as many as there are cores."""
+    """The command from beginning to end, by the clock, with one process and with up to as many as there are cores."""
     recordings(work, SOME)
-    alone(prepared, work, SOME, 1)  # so that the files lie in memory for all
+    commanded(work, SOME, 1)  # so that the files lie in memory for all
     runs: dict[int, list[Cost]] = {count: [] for count in sorted({1, min(2, CORES), CORES})}
     for _ in range(3):
         for count, costs in runs.items():
-            costs.append(quiet(lambda: Run(alone(prepared, work, SOME, count))).cost)  # noqa: B023
+            costs.append(quiet(lambda: Run(commanded(work, SOME, count))).cost)  # noqa: B023
     wall = {count: statistics.median(cost.wall for cost in costs) for count, costs in runs.items()}
     for count, costs in runs.items():
         cpu = statistics.median(cost.cpu for cost in costs) / SOME
@@ -118,6 +120,16 @@ def memory(work: Path) -> None:
         )
     few, many = peaks
     print(f"ratio {many.private / few.private:.2f}, with mapped files {many.peak / few.peak:.2f}")
+
+
+def commanded(work: Path, count: int, jobs: int) -> Cost:
+    """The cost of the command on a set of so many files with so many processes."""
+    raw, out = work / str(count), work / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    words = [sys.executable, "-m", "mmcl.cli", "prepare", "ntu60", raw, "--out", out, "--jobs", str(jobs)]
+    _, cost = costing(lambda: subprocess.run(words, check=True, stdout=subprocess.DEVNULL))
+    shutil.rmtree(out)
+    return cost
 
 
 def prepared(work: Path, count: int, jobs: int) -> Cost:
