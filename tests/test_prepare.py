@@ -487,6 +487,21 @@ def test_what_the_disk_did_not_give_is_looked_at_again(tmp_path):
     assert not found.again and not found.unread and len(found.skeletons.names) == 3
 
 
+def test_a_unit_that_the_disk_did_not_give_is_read_again_after_a_stop(tmp_path):
+    opened, stop = open_dataset("nw-ucla", many(tmp_path / "raw", 100)), Stop()
+    whole = opened.reader
+
+    def away(file: RawFile) -> RawClip:
+        raise OSError(errno.EIO, "Input/output error", str(file.path))
+
+    opened.reader = away
+    with pytest.raises(Stopped):
+        prepare("nw-ucla", opened, tmp_path / "out", lambda done, total: stop.ask() if done else None, stop=stop)
+    opened.reader = whole
+    found = prepare("nw-ucla", opened, tmp_path / "out", nothing)
+    assert len(found.skeletons.names) == 100 and not found.findings
+
+
 def test_what_is_called_as_a_file_but_is_none_is_a_finding(tmp_path):
     raw = many(tmp_path / "raw", 2)
     (raw / "a01_s08_e00_v01.json").symlink_to(tmp_path / "not-mounted")

@@ -100,15 +100,19 @@ def read_unit(unit: Unit, folder: Path, wanted: Wanted) -> None:
 
 
 def is_done(unit: Unit, folder: Path) -> bool:
-    """Whether a unit's record and part are there and whole; what a crash left of them is removed."""
+    """Whether a unit's record and part are there and whole, with all its files; else what there is of it is removed."""
     with suppress(OSError, ValueError, LookupError, TypeError):
-        if not (clips := read_record(unit, folder).clips):
-            return True
-        if len(stored_checksums(unit.part(folder))) == len(clips) and not damaged_rows(unit.part(folder)):
+        record = read_record(unit, folder)
+        read = all(finding.done != NOT_READ for finding in record.findings)
+        if read and (not record.clips or _is_whole(unit.part(folder), len(record.clips))):
             return True
     for path in (unit.record(folder), unit.part(folder)):
         path.unlink(missing_ok=True)
     return False
+
+
+def _is_whole(part: Path, rows: int) -> bool:
+    return len(stored_checksums(part)) == rows and not damaged_rows(part)
 
 
 def read_record(unit: Unit, folder: Path) -> Record:
