@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from ..cache.files import write_atomic, write_bytes, write_csv
-from ..cache.skeletons import TEST, Skeletons, read_whole
+from ..cache.skeletons import TEST, TRAIN, Skeletons, read_whole
 from .checkpoint import load_model
 from .confusion import draw_confusion
 from .device import find_device
+from .leaks import leaked
 from .metrics import Metrics, measure, per_class
 from .run import Run, read_run
 from .scoring import score
@@ -24,10 +25,16 @@ from .skeleton import body_of, pack
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of one run on one split, and the folder that holds it."""
+    """The result of one run on the test clips of `dataset`, and the folder that holds it.
+
+    `leaked` test clips are training clips under another name; `top1_unleaked` is that of all others.
+    """
 
     run: Run
+    dataset: str
     metrics: Metrics
+    leaked: int
+    top1_unleaked: float
     parameters: int
     folder: Path
     notes: list[str]
@@ -51,14 +58,31 @@ def evaluate(folder: Path, data: Path | None, progress: Callable[[int, int], Non
     packed = pack(skeletons).to(device)
     scores = score(model.to(device), packed, rows, body=body, config=run.config, progress=progress).numpy()
     labels = skeletons.split_labels(run.config.split)[rows]
-    metrics, parameters = measure(scores, labels), sum(p.numel() for p in model.parameters())
     own = "evaluation" if skeletons.dataset == run.dataset else f"evaluation-{Path(skeletons.dataset).name}"
-    result = Evaluation(run, metrics, parameters, folder / own, notes(run, skeletons))
+    known = leaked(skeletons, skeletons.rows(run.config.split, TRAIN), rows)
+    result = Evaluation(
+        run,
+        skeletons.dataset,
+        measure(scores, labels),
+        int(known.sum()),
+        float((scores.argmax(1) == labels)[~known].mean()) if not known.all() else 0.0,
+        sum(p.numel() for p in model.parameters()),
+        folder / own,
+        notes(run, skeletons),
+    )
+    result.notes.extend(_leak_note(result))
     result.folder.mkdir(exist_ok=True)
     write_scores(result.folder, scores, labels, [skeletons.names[row] for row in rows], run.selection)
     _write_summary(result)
     _write_tables(result)
     return result
+
+
+def _leak_note(result: Evaluation) -> list[str]:
+    if not result.leaked:
+        return []
+    of_all = f"{result.leaked:,} of {result.metrics.clips:,} test clips have the very joints of a training clip"
+    return [f"LEAK: {of_all}; top-1 on the others is {result.top1_unleaked:.2%} (`mmcl data check` names them)"]
 
 
 def notes(run: Run, skeletons: Skeletons) -> list[str]:
@@ -124,7 +148,8 @@ def write_scores(folder: Path, scores: np.ndarray, labels: np.ndarray, names: Se
 def _write_summary(result: Evaluation) -> None:
     config, metrics = result.run.config, result.metrics
     summary = {
-        "dataset": result.run.dataset,
+        "dataset": result.dataset,
+        "trained_on": result.run.dataset,
         "split": config.split,
         "stream": config.stream,
         "seed": config.seed,
@@ -133,6 +158,8 @@ def _write_summary(result: Evaluation) -> None:
         "top5": metrics.top5,
         "mean_class_accuracy": metrics.mean_class,
         "chance": metrics.chance,
+        "leaked_clips": result.leaked,
+        "top1_without_leaked": result.top1_unleaked,
         "parameters": result.parameters,
         "select_on_test": config.select_on_test,
         "notes": result.notes,
@@ -151,6 +178,6 @@ def _write_tables(result: Evaluation) -> None:
     write_csv(folder / "per_class.csv", ("class", "clips", "accuracy", "mistaken_for", "mistakes", "kept"), lines)
     counts = ((name, *row) for name, row in zip(run.classes, metrics.confusion.tolist(), strict=True))
     write_csv(folder / "confusion.csv", (f"true \\ called ({run.selection})", *run.classes), counts)
-    on = f"{run.dataset} {run.config.split} {run.config.stream}"
+    on = f"{result.dataset} {run.config.split} {run.config.stream}"
     title = f"{on}: top-1 {metrics.top1:.1%} of {metrics.clips}, {run.selection}"
     write_atomic(folder / "confusion.png", lambda aside: draw_confusion(aside, metrics.confusion, run.classes, title))

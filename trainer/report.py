@@ -59,7 +59,7 @@ def kept_line(state: State, run: Run) -> str:
 def result_table(result: Evaluation) -> Table:
     metrics, run = result.metrics, result.run
     table = Table(
-        title=f"{escape(run.dataset)} {run.config.split} {run.config.stream}, skeletons only", title_justify="left"
+        title=f"{escape(result.dataset)} {run.config.split} {run.config.stream}, skeletons only", title_justify="left"
     )
     table.add_column("metric")
     table.add_column("value", justify="right")
