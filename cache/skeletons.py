@@ -186,8 +186,8 @@ def read_skeletons(path: Path) -> Skeletons:
         return _from_table(columns, joints, json.loads(str(attributes["meta"])))
     except KeyError as error:
         raise ValueError(f"{path}: a skeleton cache without {error}; make it again with `mmcl prepare`") from error
-    except (TypeError, AttributeError, IndexError, RecursionError) as error:
-        raise ValueError(f"{path}: not a skeleton cache ({error}); make it again with `mmcl prepare`") from error
+    except (ValueError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise ValueError(f"{path}: damaged ({error}); run the same `mmcl prepare` again") from error
 
 
 def read_whole(path: Path) -> Skeletons:

@@ -44,7 +44,7 @@ def prepare(
     test: Annotated[
         float | None, typer.Option(metavar="SHARE", help="folder: a random split, this share of each class tests.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="folder: of the random split; 0 if not given.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="folder: of the random split; 0 if not given.")] = None,
 ) -> None:
     """Raw skeletons to a skeleton cache, with a report of what was odd. Run again, it resumes."""
     from .datasets import open_dataset, place_of

@@ -209,6 +209,35 @@ def test_run_again_nothing_is_read(tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["findings.csv", "skeletons.h5"]
 
 
+def test_folders_that_change_places_are_read_again(tmp_path):
+    """The files' names, sizes and times stay as they were."""
+    raw, when = tmp_path / "raw", 1_700_000_000
+    for label in ("drink", "wave"):
+        (raw / label).mkdir(parents=True)
+        for number in range(2):
+            np.save(raw / label / f"{number}.npy", np.full((4, 25, 3), 1 + number + (label == "wave"), np.float32))
+            os.utime(raw / label / f"{number}.npy", (when, when))
+    first = run("folder", raw, tmp_path / "out").skeletons
+    assert [float(first.joints[row][0, 0, 0]) for row in range(4)] == [1, 2, 2, 3]
+    for source, target in (("drink", "aside"), ("wave", "drink"), ("aside", "wave")):
+        (raw / source).rename(raw / target)
+    found = run("folder", raw, tmp_path / "out")
+    assert not found.again
+    assert [float(found.skeletons.joints[row][0, 0, 0]) for row in range(4)] == [2, 3, 1, 2]
+
+
+def test_a_zip_whose_members_changed_is_read_again(tmp_path):
+    """Sizes and the zip's own time stay as they were."""
+    for number in (1, 2):
+        joints = np.full((4, 20, 3), number).tolist()
+        text = json.dumps({"skeletons": joints, "label": 1})
+        with ZipFile(tmp_path / "raw.zip", "w") as archive:
+            archive.writestr("a01_s01_e00_v01.json", text)
+        os.utime(tmp_path / "raw.zip", (1_700_000_000, 1_700_000_000))
+        found = run("nw-ucla", tmp_path / "raw.zip", tmp_path / "out")
+        assert not found.again and float(found.skeletons.joints[0][0, 0, 0]) == number
+
+
 def test_a_file_that_changed_is_read_again(tmp_path):
     raw = many(tmp_path / "raw", 3)
     run("nw-ucla", raw, tmp_path / "out")
@@ -373,7 +402,26 @@ def break_table(out: Path) -> None:
     zero(out / "skeletons.h5", "joints/values")
 
 
-@pytest.mark.parametrize("spoil", [break_table, lose_listing, short_listing])
+def break_names(out: Path) -> None:
+    zero(out / "skeletons.h5", "name")
+
+
+def break_offsets(out: Path) -> None:
+    zero(out / "skeletons.h5", "joints/offsets")
+
+
+def other_listing(out: Path) -> None:
+    (out / "findings.csv").write_text("file,found,done\na.json,an empty file,left out\n")
+
+
+def endless_listing(out: Path) -> None:
+    (out / "findings.csv").write_text(f"file,found,done\na.json,{'x' * 200_000},left out\n")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [break_table, break_names, break_offsets, lose_listing, short_listing, other_listing, endless_listing],
+)
 def test_what_is_damaged_is_prepared_again(tmp_path, spoil):
     raw, out = many(tmp_path / "raw", 20), tmp_path / "out"
     run("nw-ucla", raw, out)
@@ -557,6 +605,20 @@ def test_two_commands_at_once_are_refused(tmp_path):
     (tmp_path / "out").mkdir()
     with locked(tmp_path / "out" / "prepare.lock", wait=False), pytest.raises(BlockingIOError, match="is at work here"):
         run("nw-ucla", raw, tmp_path / "out")
+
+
+def test_what_is_wrong_with_a_file_is_told_in_bounds(tmp_path):
+    opened = open_dataset("nw-ucla", many(tmp_path / "raw", 2))
+    whole = opened.reader
+
+    def reader(file: RawFile) -> RawClip:
+        if "e01" in file.name:
+            raise ValueError("x" * 200_000)
+        return whole(file)
+
+    opened.reader = reader
+    assert len(prepare("nw-ucla", opened, tmp_path / "out", nothing).findings[0].found) == 1000
+    assert prepare("nw-ucla", opened, tmp_path / "out", nothing).again
 
 
 def test_options_of_a_folder_are_no_other_data_sets(tmp_path):

@@ -163,6 +163,24 @@ def test_many_clips_of_one_file_are_all_there(tmp_path):
     assert found.labels.tolist() == [number % 4 for number in range(70)]
 
 
+def test_sides_that_change_places_are_read_again(tmp_path):
+    """The older form says by its files' names which clips train."""
+    for side, name in (("train", "a"), ("val", "b")):
+        write(tmp_path / f"set_{side}.pkl", [poses_2d(name, 0)])
+    first = run(tmp_path / "set_train.pkl").skeletons
+    for source, target in (("set_train", "aside"), ("set_val", "set_train"), ("aside", "set_val")):
+        (tmp_path / f"{source}.pkl").rename(tmp_path / f"{target}.pkl")
+    again = run(tmp_path / "set_val.pkl")
+    sides = [dict(zip(one.names, one.splits["given"].sides.tolist(), strict=True)) for one in (first, again.skeletons)]
+    assert sides == [{"a": TRAIN, "b": TEST}, {"a": TEST, "b": TRAIN}]
+
+
+def test_findings_tell_clips_apart_by_their_whole_names(tmp_path):
+    odd = [poses_2d(name, 0) | {"keypoint": np.zeros((1, 5, 9, 2))} for name in ("a/3", "b/3")]
+    found = run(write_2d(tmp_path / "mine.pkl", poses_2d("x", 0), poses_2d("y", 0), *odd))
+    assert [finding.file for finding in found.findings] == ["a/3", "b/3"]
+
+
 def test_numbered_splits_and_test_sides_are_pairs_too(tmp_path):
     poses = [poses_2d(name, 0) for name in "abc"]
     split = {"train1": ["a"], "test1": ["b"], "train2": ["b", "c"], "test2": ["a"]}

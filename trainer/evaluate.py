@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from ..cache.files import write_atomic, write_bytes, write_csv
-from ..cache.skeletons import TEST, TRAIN, Skeletons, read_whole
+from ..cache.skeletons import TEST, Skeletons, read_whole
 from .checkpoint import load_model
 from .confusion import draw_confusion
 from .device import find_device
 from .leaks import leaked
 from .metrics import Metrics, measure, per_class
 from .run import Run, read_run
+from .samples import split_rows
 from .scoring import score
 from .skeleton import body_of, pack
 
@@ -27,14 +28,15 @@ from .skeleton import body_of, pack
 class Evaluation:
     """The result of one run on the test clips of `dataset`, and the folder that holds it.
 
-    `leaked` test clips are training clips under another name; `top1_unleaked` is that of all others.
+    `leaked` test clips are training clips under another name, and `top1_unleaked` is that of all others; None where the
+    data are not those that were trained on, or no others are left.
     """
 
     run: Run
     dataset: str
     metrics: Metrics
-    leaked: int
-    top1_unleaked: float
+    leaked: int | None
+    top1_unleaked: float | None
     parameters: int
     folder: Path
     notes: list[str]
@@ -59,13 +61,13 @@ def evaluate(folder: Path, data: Path | None, progress: Callable[[int, int], Non
     scores = score(model.to(device), packed, rows, body=body, config=run.config, progress=progress).numpy()
     labels = skeletons.split_labels(run.config.split)[rows]
     own = "evaluation" if skeletons.dataset == run.dataset else f"evaluation-{Path(skeletons.dataset).name}"
-    known = leaked(skeletons, skeletons.rows(run.config.split, TRAIN), rows)
+    metrics, known = measure(scores, labels), _known(run, skeletons, rows)
     result = Evaluation(
         run,
         skeletons.dataset,
-        measure(scores, labels),
-        int(known.sum()),
-        float((scores.argmax(1) == labels)[~known].mean()) if not known.all() else 0.0,
+        metrics,
+        None if known is None else int(known.sum()),
+        None if known is None or known.all() else float((scores.argmax(1) == labels)[~known].mean()),
         sum(p.numel() for p in model.parameters()),
         folder / own,
         notes(run, skeletons),
@@ -78,11 +80,19 @@ def evaluate(folder: Path, data: Path | None, progress: Callable[[int, int], Non
     return result
 
 
+def _known(run: Run, skeletons: Skeletons, rows: np.ndarray) -> np.ndarray | None:
+    """Which test clips were trained on under another name; None where that cannot be known."""
+    if skeletons.digest != run.skeletons:
+        return None
+    return leaked(skeletons, split_rows(skeletons, run.config).train, rows)
+
+
 def _leak_note(result: Evaluation) -> list[str]:
     if not result.leaked:
         return []
     of_all = f"{result.leaked:,} of {result.metrics.clips:,} test clips have the very joints of a training clip"
-    return [f"LEAK: {of_all}; top-1 on the others is {result.top1_unleaked:.2%} (`mmcl data check` names them)"]
+    others = "" if result.top1_unleaked is None else f"; top-1 on the others is {result.top1_unleaked:.2%}"
+    return [f"LEAK: {of_all}{others} (`mmcl data check` names them)"]
 
 
 def notes(run: Run, skeletons: Skeletons) -> list[str]:

@@ -19,7 +19,7 @@ from ...cache.skeletons import TEST, TRAIN
 from ..preparation.dataset import Clip, Facts, Finding, RawClip, SplitRule
 from ..preparation.layouts import KINECT_V2
 from ..preparation.npz import DAMAGED, NpzArray, open_npz
-from ..preparation.raw import RawFile
+from ..preparation.raw import RawFile, stamp_of
 from .ntu import CLASSES_60, SPLITS_60, SPLITS_120, Sample, read_name
 from .ntu_classes import CLASSES
 
@@ -66,7 +66,7 @@ class CtrGcn:
         """One a row, training rows first; the member is its side, its number from 0 and its clip's name."""
         stat = self._path.stat()
         return [
-            RawFile(self._path, f"{side}/{row}/{name}", stat.st_size, stat.st_mtime)
+            RawFile(self._path, f"{side}/{row}/{name}", stat.st_size, stamp_of(stat))
             for side, names in self._names.items()
             for row, name in enumerate(names)
         ]

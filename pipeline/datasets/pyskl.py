@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 from ...cache.skeletons import OUT, TEST, TRAIN, Layout
 from ..preparation.dataset import Facts, RawClip, SplitRule
 from ..preparation.layouts import COCO_17, KINECT_V2
-from ..preparation.raw import RawFile
+from ..preparation.raw import RawFile, stamp_of
 from ..preparation.unpickle import load_arrays
 from .ntu import CLASSES_60, SPLITS_60, SPLITS_120, Sample, read_name
 from .ntu_classes import CLASSES
@@ -61,13 +62,20 @@ class Pyskl:
             {split: _rule(split, sides, len(classes) if is_ntu else 0) for split, sides in splits.items()},
             "metres" if self._layout is KINECT_V2 else "image",
             warnings=(*warnings, *remarks),
+            decided=sha256(repr(sorted(splits.items())).encode(errors="backslashreplace")).hexdigest(),
         )
 
     def files(self) -> list[RawFile]:
         """One an annotation, in the file's order; the member is its number and its clip's name."""
         stats = {path: path.stat() for path in {path for path, _ in self._annotations}}
         return [
-            RawFile(path, f"{number}/{_name(annotation)}", stats[path].st_size, stats[path].st_mtime)
+            RawFile(
+                path,
+                f"{number}/{_name(annotation)}",
+                stats[path].st_size,
+                stamp_of(stats[path]),
+                shown=_name(annotation),
+            )
             for number, (path, annotation) in enumerate(self._annotations)
         ]
 

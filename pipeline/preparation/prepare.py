@@ -116,8 +116,10 @@ class Job:
 
 def refuse_other_dataset(name: str, out: Path) -> None:
     """ValueError where `out` holds the skeletons of another data set."""
-    path = out / "skeletons.h5"
-    if path.exists() and (there := read_skeletons(path).dataset) != name:
+    there = name
+    with suppress(OSError, ValueError, LookupError, TypeError):  # what cannot be read is prepared again
+        there = json.loads(str(read_table(out / "skeletons.h5", only=("meta",))[1]["meta"]))["dataset"]
+    if there != name:
         raise ValueError(f"{out}: holds the skeletons of {there}; give {name} another --out")
 
 
@@ -139,14 +141,19 @@ def _there_already(raw: RawDataset, job: Job) -> Prepared | None:
     """What was prepared of the same files before; nothing where any of it is damaged."""
     if _source(job.table) != job.source:
         return None
-    with suppress(OSError, ValueError, TypeError):
+    with suppress(OSError, ValueError, TypeError, LookupError, csv.Error):
+        said = read_table(job.table, only=("counts", "findings"))[1]
         with job.listing.open(newline="", encoding="utf-8") as file:
             findings = [Finding(*line) for line in list(csv.reader(file))[1:]]
-        counts = json.loads(str(read_table(job.table, only=("counts",))[1]["counts"]))
-        if not damaged_rows(job.table):
+        counts = json.loads(str(said["counts"]))
+        if said["findings"] == _hash(job.listing) and not damaged_rows(job.table):
             skeletons = read_skeletons(job.table)
             return Prepared(skeletons, findings, _warnings(raw, skeletons, findings), counts, again=True)
     return None
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _sweep(job: Job) -> None:
@@ -167,7 +174,8 @@ def _put_together(job: Job) -> tuple[int, list[Finding], dict[str, int]]:
     if clips:
         write_csv(job.listing, ("file", "found", "done"), [(f.file, f.found, f.done) for f in findings])
         whole = all(finding.done != NOT_READ for finding in findings)
-        _write(job, clips, keep, {"source": job.source if whole else "", "counts": json.dumps(counts)})
+        said = {"source": job.source if whole else "", "counts": json.dumps(counts), "findings": _hash(job.listing)}
+        _write(job, clips, keep, said)
     return len(clips), findings, dict(counts)
 
 

@@ -27,7 +27,7 @@ class RawFile:
     path: Path
     member: str = ""
     size: int = 0
-    stamp: float = 0.0
+    stamp: str = ""
     shown: str = ""
     below: str = ""
 
@@ -68,14 +68,19 @@ class RawFile:
 
     def _member(self, limit: int) -> bytes:
         try:
-            with _archive(self.path, self.path.stat().st_mtime_ns).open(self.member) as file:
+            with _archive(self.path, self.path.stat().st_ctime_ns).open(self.member) as file:
                 return file.read(limit + 1)
         except (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
             raise ValueError(f"damaged in its zip ({error})") from error
 
 
+def stamp_of(found: os.stat_result) -> str:
+    """When a file was written, and which one it is: folders that change places hold the same names and times."""
+    return f"{found.st_mtime_ns}:{found.st_ino}"
+
+
 @lru_cache(4)
-def _archive(path: Path, stamp: int) -> ZipFile:
+def _archive(path: Path, changed: int) -> ZipFile:
     """The zip, opened once a process: its list of members may be long."""
     return ZipFile(path)
 
@@ -121,7 +126,7 @@ def _walk(raw: Path) -> Iterator[RawFile]:
                 yield from _members(path)
             else:
                 found = path.stat() if path.exists() else path.lstat()
-                yield RawFile(path, "", found.st_size, found.st_mtime)
+                yield RawFile(path, "", found.st_size, stamp_of(found))
 
 
 def _refuse(error: OSError) -> None:
@@ -139,16 +144,15 @@ def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
 
 
 def _members(path: Path) -> Iterator[RawFile]:
-    stamp = path.stat()
     try:
-        members = _archive(path, stamp.st_mtime_ns).infolist()
+        members = _archive(path, path.stat().st_ctime_ns).infolist()
     except (BadZipFile, OSError, NotImplementedError) as error:
         raise ValueError(f"{path}: not a readable zip ({error}); get it anew, or move it away") from error
     for info in members:
         if not info.is_dir() and not _is_hidden(info):
             if info.flag_bits & ENCRYPTED:
                 raise ValueError(f"{path}: needs a password; unpack it, and give the folder")
-            yield RawFile(path, info.filename, info.file_size, stamp.st_mtime)
+            yield RawFile(path, info.filename, info.file_size, f"{info.CRC:08x}")
 
 
 def _is_hidden(info: ZipInfo) -> bool:

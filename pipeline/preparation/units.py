@@ -20,6 +20,7 @@ from .raw import RawFile
 
 RULE = 1  # raised when the same files give other rows
 LARGEST, SMALLEST = 256, 16  # files of a unit
+TOLD = 1000  # characters of what is wrong with a file: it may be the file's own words
 LONGEST = 200  # bytes of a clip's name: files are called by it
 
 # what an odd file makes of those who look at it beforehand
@@ -162,12 +163,12 @@ def _read_one(file: RawFile, wanted: Wanted, findings: list[Finding]) -> RawClip
 
 def _said(error: Exception) -> str:
     if isinstance(error, KeyError):
-        return f"no {error} in it"
+        return f"no {error} in it"[:TOLD]
     if isinstance(error, MemoryError):
         return "not enough memory to read it"
     if isinstance(error, UNUSABLE) and str(error):
-        return str(error)
-    return f"{type(error).__name__} {error}".strip()
+        return str(error)[:TOLD]
+    return f"{type(error).__name__} {error}".strip()[:TOLD]
 
 
 def _in_float32(clip: RawClip) -> RawClip:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ...preparation.raw import RawFile, find_raw
+from ...preparation.raw import RawFile, find_raw, stamp_of
 from .files import READERS
 from .folders import read_folders
 from .table import Entry, read_samples
@@ -76,7 +76,7 @@ def _instead(path: Path, skeleton: str) -> str:
 
 def _on_disk(path: Path) -> RawFile:
     found = path.stat()
-    return RawFile(path, "", found.st_size, found.st_mtime)
+    return RawFile(path, "", found.st_size, stamp_of(found))
 
 
 def _highest(tables: list[RawFile], raw: Path) -> RawFile:

@@ -51,11 +51,21 @@ def number_columns(entries: Sequence[Entry]) -> tuple[Codes, list[str]]:
             codes[column] = {value: int(value.split(".")[0]) for value in values}
         else:
             if numeric := all(fullmatch(NUMBER, value) for value in values):
-                values.sort(key=lambda value: float(value.replace(",", ".")))
-            codes[column] = {value: number for number, value in enumerate(values, start=1)}
+                values.sort(key=_number)
+            codes[column] = _numbered(values) if numeric else {value: place for place, value in enumerate(values, 1)}
             what = "not of whole numbers from 0 on, numbered by sorted value" if numeric else "text, kept as numbers"
-            said.append(f"column {column} is {what}: {_listed(values)}")
+            said.append(f"column {column} is {what}: {_listed(codes[column])}")
     return codes, said
+
+
+def _numbered(values: Sequence[str]) -> dict[str, int]:
+    """Each text's place among the numbers that are written so: 1 and 1.0 are one."""
+    known = sorted(set(map(_number, values)))
+    return {value: known.index(_number(value)) + 1 for value in values}
+
+
+def _number(text: str) -> float:
+    return float(text.replace(",", "."))
 
 
 def _not_kept(column: str) -> str:
@@ -63,9 +73,9 @@ def _not_kept(column: str) -> str:
     return next((f"for the {what} in its name" for sign, what in (("/", "/"), ("\0", "NUL")) if sign in column), "")
 
 
-def _listed(values: Sequence[str], most: int = 5) -> str:
+def _listed(codes: Mapping[str, int], most: int = 5) -> str:
     """`most` values with their numbers: the first ones and the last."""
-    shown = [f"{number} {value}" for number, value in enumerate(values, start=1)]
+    shown = [f"{number} {value}" for value, number in codes.items()]
     return ", ".join(shown if len(shown) <= most else [*shown[: most - 1], "...", shown[-1]])
 
 
