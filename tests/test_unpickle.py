@@ -9,6 +9,7 @@ import random
 import struct
 from collections import OrderedDict
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -343,3 +344,10 @@ def test_what_comes_after_the_end_is_nobodys(tmp_path):
 def test_no_file_is_said_as_it_is(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_arrays(tmp_path / "absent.pkl")
+
+
+def test_a_zip_is_called_one(tmp_path: Path):
+    with ZipFile(tmp_path / "poses.pkl", "w") as archive:
+        archive.writestr("poses.pkl", pickle.dumps([1]))
+    with pytest.raises(ValueError, match="it is a zip; unpack it, and give the file in it"):
+        load_arrays(tmp_path / "poses.pkl")

@@ -32,6 +32,8 @@ MOST_BITS = 1024  # of an integer
 TEXT = (str, bytes)
 KEYS = (int, float, type(None), np.generic)  # beside text; not tuples: one nested deep enough ends the process
 
+ZIP = b"PK\3\4"  # how one begins
+
 
 def load_arrays(path: Path) -> Any:
     """What a pickle holds, of lists, tuples, dicts, numbers, text and (read-only) arrays; nothing in it is executed.
@@ -41,6 +43,9 @@ def load_arrays(path: Path) -> Any:
     """
     try:
         with path.open("rb") as file:
+            if file.read(4) == ZIP:
+                raise ValueError("it is a zip; unpack it, and give the file in it")
+            file.seek(0)
             return _only_data(_Machine(os.fstat(file.fileno()).st_size).run(file))
     except MemoryError as error:
         raise ValueError(f"{path}: needs more memory than there is, or is damaged") from error
