@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from .layout import JointMap, Layout
-from .table import Column, Columns, Ragged, checksums, damaged_rows, read_table, write_table
+from .table import Column, Columns, Ragged, checksums, read_table, stored_checksums, write_table
+from .words import few
 
 __all__ = ["JointMap", "Layout", "Skeletons", "Split", "Transfer"]
 
@@ -145,8 +146,13 @@ class Skeletons:
     @cached_property
     def digest(self) -> str:
         """Twelve hex digits that change with any clip, label or split."""
-        contents = checksums(_columns(self)).tobytes()
-        return hashlib.sha256(json.dumps(_described(self)).encode() + contents).hexdigest()[:12]
+        described = json.dumps(_described(self)).encode()
+        return hashlib.sha256(described + self.checksums.tobytes()).hexdigest()[:12]
+
+    @cached_property
+    def checksums(self) -> np.ndarray:
+        """Of each clip as it is now, uint32 [n]: those that were written with it, unless it was damaged since."""
+        return checksums(_columns(self))
 
     def rows(self, split: str, part: int) -> np.ndarray:
         """The rows of one part (TRAIN or TEST) of a split; ValueError with the choices for an unknown name."""
@@ -193,9 +199,13 @@ def read_skeletons(path: Path) -> Skeletons:
 def read_whole(path: Path) -> Skeletons:
     """The cache, every clip as it was written; ValueError with the names of those that are not."""
     skeletons = read_skeletons(path)
-    if damaged := [skeletons.names[row] for row in damaged_rows(path)]:
-        shown = ", ".join(damaged[:8]) + (f" and {len(damaged) - 8} more" if len(damaged) > 8 else "")
-        raise ValueError(f"{path}: {len(damaged)} damaged clips ({shown}); run the same `mmcl prepare` again")
+    try:
+        changed = np.flatnonzero(skeletons.checksums != stored_checksums(path))
+    except ValueError as error:  # a clip's offsets lead out of the values
+        raise ValueError(f"{path}: damaged ({error}); run the same `mmcl prepare` again") from error
+    if len(changed):
+        shown = few([skeletons.names[row] for row in changed], 8)
+        raise ValueError(f"{path}: {len(changed)} damaged clips ({shown}); run the same `mmcl prepare` again")
     return skeletons
 
 

@@ -103,6 +103,7 @@ def _damage(path: Path) -> Iterator[str]:
     """What is wrong with a file of rows, and what to do; nothing where it is whole."""
     from ..cache.index import read_source
     from ..cache.table import damaged_rows
+    from ..cache.words import few
 
     merged = path.name == "cache.h5"
     folder = path.parent if merged else path.parent.parent
@@ -114,9 +115,8 @@ def _damage(path: Path) -> Iterator[str]:
         yield str(error)
         return
     if rows:
-        more = f" and {len(rows) - LISTED} more" if len(rows) > LISTED else ""
-        named = ", ".join(names[row] for row in rows[:LISTED])
-        yield f"{path}: damaged: {named}{more}; {mend} and run the same `mmcl extract-features` again"
+        named = few([names[row] for row in rows], LISTED)
+        yield f"{path}: damaged: {named}; {mend} and run the same `mmcl extract-features` again"
 
 
 @caches.command()

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..cache.recipe import Recipe, read_recipe
 from ..cache.skeletons import TRAIN, Skeletons
 from ..cache.store import Rows, find_caches, is_merged, open_cache, verify
+from ..cache.words import few
 from .config import Config
 
 PREFIX = 4  # hex digits of a cache's key from which on it is taken for one
@@ -169,5 +170,4 @@ def _same_dataset(cache: Rows, skeletons: Skeletons) -> None:
 
 def _refuse(folder: Path, names: Sequence[str], what: str, mend: str) -> None:
     if names:
-        shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-        raise ValueError(f"{folder}: {what} {len(names)} training clips ({shown}); {mend}")
+        raise ValueError(f"{folder}: {what} {len(names)} training clips ({few(names, 8)}); {mend}")

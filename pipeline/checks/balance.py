@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...cache.skeletons import OUT, TEST, TRAIN
+from ...cache.words import few
 from .finding import ERROR, NOTE, WARNING, Finding, Inspected, many
 
 FEW = 4  # clips of a class. Seen at the least: 31 in UTD-MHAD, 141 in NW-UCLA
@@ -32,7 +33,7 @@ def one_class(data: Inspected) -> list[Finding]:
 def absent_classes(data: Inspected) -> list[Finding]:
     """Classes without a clip."""
     absent = [data.skeletons.classes[label] for label in np.flatnonzero(_counts(data) == 0)]
-    what = f"{many(len(absent), 'class')} without a clip: {_listed(absent)}"
+    what = f"{many(len(absent), 'class')} without a clip: {few(absent, LISTED)}"
     return [Finding("absent classes", WARNING, what)] if absent else []
 
 
@@ -40,7 +41,7 @@ def small_classes(data: Inspected) -> list[Finding]:
     """Classes of which there are too few clips to learn from."""
     counts = _counts(data)
     small = np.flatnonzero((counts > 0) & (counts < FEW))
-    named = _listed([f"{data.skeletons.classes[label]} ({counts[label]})" for label in small])
+    named = few([f"{data.skeletons.classes[label]} ({counts[label]})" for label in small], LISTED)
     rows = np.flatnonzero(np.isin(data.skeletons.labels, small))
     return data.of_clips("small classes", WARNING, rows, f"of classes with fewer than {FEW} clips: {named}")
 
@@ -76,7 +77,7 @@ def one_sided_classes(data: Inspected) -> list[Finding]:
             ("classes never tested", WARNING, train, test),
         ):
             only = np.setdiff1d(labels[here], labels[there])
-            named = _listed([data.skeletons.classes[label] for label in only])
+            named = few([data.skeletons.classes[label] for label in only], LISTED)
             rows = here[np.isin(labels[here], only)]
             found += data.of_clips(check, level, rows, f"of {check} by split {split}: {named}")
     return found
@@ -104,7 +105,7 @@ def shared_people(data: Inspected) -> list[Finding]:
             found.append(Finding("shared people", NOTE, what, advice="nothing, where it is a split by something else"))
         elif len(both):
             rows = np.flatnonzero(np.isin(people, both) & (sides.sides != OUT))
-            named = _listed([str(one) for one in both])
+            named = few([str(one) for one in both], LISTED)
             found += data.of_clips("shared people", ERROR, rows, f"of people on both sides: {what}, {named}")
     return found
 
@@ -122,7 +123,7 @@ def alike_classes(data: Inspected) -> list[Finding]:
     classes = data.skeletons.classes
     found = list[Finding]()
     for group in _alike(["".join(_folded(name).split()) for name in classes]):
-        named = _listed([repr(classes[label]) for label in group])
+        named = few([repr(classes[label]) for label in group], LISTED)
         rows = np.flatnonzero(np.isin(data.skeletons.labels, group))
         what = f"of {len(group)} classes whose names differ in case, spaces or Unicode form alone: {named}"
         found += data.of_clips("alike classes", WARNING, rows, what)
@@ -144,8 +145,3 @@ def _alike(keys: Sequence[str]) -> list[list[int]]:
 
 def _counts(data: Inspected) -> np.ndarray:
     return np.bincount(data.skeletons.labels, minlength=len(data.skeletons.classes))
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more

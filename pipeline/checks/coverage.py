@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,15 +70,22 @@ def _videos(recipe: Recipe, index: Index) -> Iterator[Finding]:
     )
 
 
+def _rows_by_file(index: Index) -> dict[Path, dict[str, int]]:
+    """Each file's rows that count, by name; a cache that is not finished may have a thousand files."""
+    found = defaultdict[Path, dict[str, int]](dict)
+    for name, place in index.places.items():
+        found[place.source.path][name] = place.row
+    return found
+
+
 def _frames_read(index: Index) -> dict[str, tuple[int, int]]:
     """The frames that were there and those that the header spoke of; 0 and 0 where a clip failed."""
     found = dict[str, tuple[int, int]]()
-    for source in index.sources:
-        columns, _ = map_table(source.path)
+    for path, rows in _rows_by_file(index).items():
+        columns, _ = map_table(path)
         there, claimed = columns.get("video_frames"), columns.get("claimed_frames")
         if not isinstance(there, np.ndarray) or not isinstance(claimed, np.ndarray):
             continue
-        rows = {name: place.row for name, place in index.places.items() if place.source is source}
         found |= {name: (int(there[row]), int(claimed[row])) for name, row in rows.items()}
     return found
 
@@ -113,11 +121,11 @@ def _looked_at(index: Index, column: str) -> tuple[tuple[str, ...], bool]:
 def _blocks(index: Index, column: str) -> Iterator[tuple[list[str], np.ndarray]]:
     """Names and numbers [n, D] of the rows that count and did not fail, some at a time."""
     failures = index.failures
-    for source in index.sources:
-        names = [name for name, place in index.places.items() if place.source is source and name not in failures]
-        values = map_table(source.path)[0].get(column)
+    for path, rows in _rows_by_file(index).items():
+        names = [name for name in rows if name not in failures]
+        values = map_table(path)[0].get(column)
         if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
             continue
         for start in range(0, len(names), BLOCK):
             some = names[start : start + BLOCK]
-            yield some, values[[index.places[name].row for name in some]].reshape(len(some), -1)
+            yield some, values[[rows[name] for name in some]].reshape(len(some), -1)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 
+from ...cache.words import did_you_mean
 from ..preparation.prepare import RawDataset
 from .ctrgcn import CtrGcn
 from .folder import Folder
@@ -34,8 +34,7 @@ def open_dataset(name: str, raw: Path, **options: object) -> RawDataset:
     `options` (layout, split_by, test, seed) are a folder's own; None is what was not said.
     """
     if name not in DATASETS:
-        near = get_close_matches(name, DATASETS, 1, cutoff=0.4)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = did_you_mean(name, DATASETS, cutoff=0.4)
         raise ValueError(f"no data set {name!r}: {hint}known are {', '.join(DATASETS)}")
     said = {option: value for option, value in options.items() if value is not None}
     if said and DATASETS[name] is not Folder:

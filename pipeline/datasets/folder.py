@@ -10,13 +10,13 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import partial
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
 from ...cache.skeletons import Layout
+from ...cache.words import did_you_mean
 from ..preparation.dataset import Facts, Finding, RawClip
 from ..preparation.layouts import LAYOUTS
 from ..preparation.raw import RawFile
@@ -101,8 +101,7 @@ def read_clip(file: RawFile, *, layout: Layout, image: bool) -> RawClip:
 def known_layout(name: str) -> Layout:
     """The layout of a name; ValueError with the known ones for another."""
     if name not in LAYOUTS:
-        near = get_close_matches(name, LAYOUTS, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = did_you_mean(name, LAYOUTS)
         raise ValueError(f"no layout {name!r}: {hint}known are {', '.join(LAYOUTS)}")
     return LAYOUTS[name]
 

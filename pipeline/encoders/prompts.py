@@ -5,9 +5,10 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+
+from ...cache.words import did_you_mean
 
 LAYOUTS = ("strip", "single")  # person images that a language model can be shown
 KEYS = ("text", "candidates", "layout")  # of a prompt in a user's file
@@ -80,7 +81,7 @@ def get_prompt(name: str, known: Mapping[str, Prompt] = PROMPTS) -> Prompt:
     """The prompt called `name`; ValueError with the nearest name and all choices."""
     if name in known:
         return known[name]
-    raise ValueError(f"no prompt {name!r}: {_nearest(name, known)}there are {', '.join(known)}")
+    raise ValueError(f"no prompt {name!r}: {did_you_mean(name, known)}there are {', '.join(known)}")
 
 
 def read_prompts(path: Path) -> dict[str, Prompt]:
@@ -104,7 +105,7 @@ def _read(path: Path, name: str, table: Any) -> Prompt:
         raise ValueError(f"{where}: a prompt is a table, [{name}], with a text; got {table!r}")
     for key in table:
         if key not in KEYS:
-            raise ValueError(f"{where}: no setting {key!r}: {_nearest(key, KEYS)}there are {', '.join(KEYS)}")
+            raise ValueError(f"{where}: no setting {key!r}: {did_you_mean(key, KEYS)}there are {', '.join(KEYS)}")
     text, layout = (_string(where, table, key) for key in ("text", "layout"))
     names, spellings = _candidates(where, table.get("candidates", []))
     try:
@@ -135,8 +136,3 @@ def _candidates(where: str, found: Any) -> tuple[tuple[str, ...], tuple[tuple[st
 
 def _is_words(found: Any) -> bool:
     return isinstance(found, list) and bool(found) and all(isinstance(word, str) for word in found)
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]}? " if near else ""

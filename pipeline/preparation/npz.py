@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
-from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
 from numpy.lib import format as npy
+
+from .raw import TORN_ZIP
 
 DAMAGED = "damaged in the npz file"
 SHOWN = 200  # characters of what is in a file
@@ -69,5 +70,5 @@ def _explained(what: str) -> Iterator[None]:
     """A ValueError of whatever a damaged zip raises."""
     try:
         yield
-    except (BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+    except (*TORN_ZIP, ValueError) as error:
         raise ValueError(f"{what} ({error})") from error

@@ -22,6 +22,7 @@ from ...cache.files import write_csv
 from ...cache.lock import locked
 from ...cache.skeletons import TEST, TRAIN, Ragged, Skeletons, Split, meta_of, read_skeletons, split_columns
 from ...cache.table import concatenate, damaged_rows, read_table
+from ...cache.words import few
 from ..stop import Stop, Stopped
 from .dataset import NOT_READ, Clip, Finding, RawDataset
 from .dataset import Facts as Facts
@@ -254,7 +255,7 @@ def _warnings(raw: RawDataset, skeletons: Skeletons, findings: list[Finding]) ->
             warnings.append(f"{split}: {neither:,} clips neither train nor test")
     absent = sorted(set(range(len(raw.facts.classes))) - set(skeletons.labels.tolist()))
     if absent:
-        more = f" and {len(absent) - NAMED:,} more" if len(absent) > NAMED else ""
-        named = ", ".join(raw.facts.classes[label] for label in absent[:NAMED])
-        warnings.append(f"no clip of {len(absent):,} classes: {named}{more}" if more else f"no clip of class {named}")
+        named = few([raw.facts.classes[label] for label in absent], NAMED)
+        many = f"{len(absent):,} classes:" if len(absent) > NAMED else "class"
+        warnings.append(f"no clip of {many} {named}")
     return warnings

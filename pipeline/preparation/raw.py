@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 LIMIT = 1 << 28  # bytes of one file: NTU's longest recording has a twentieth of it
+TORN_ZIP = (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)  # what a damaged one raises
 ENCRYPTED = 1  # of a zip member's flags
 
 
@@ -70,7 +71,7 @@ class RawFile:
         try:
             with _archive(self.path, self.path.stat().st_ctime_ns).open(self.member) as file:
                 return file.read(limit + 1)
-        except (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        except TORN_ZIP as error:
             raise ValueError(f"damaged in its zip ({error})") from error
 
 

@@ -7,11 +7,11 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from string import Formatter
 
 from ...cache.skeletons import Skeletons
+from ...cache.words import did_you_mean
 from .find_videos import Videos, sample_names
 from .video import SUFFIXES, has_suffix
 
@@ -78,8 +78,7 @@ def _read_part(pattern: str, part: str, fields: Sequence[str]) -> list[Piece]:
 
 
 def _choices(field: str, fields: Sequence[str]) -> str:
-    near = get_close_matches(field, fields, n=1)
-    return f"{f'did you mean {near[0]}? ' if near else ''}there are {', '.join(fields)}"
+    return f"{did_you_mean(field, fields)}there are {', '.join(fields)}"
 
 
 def _fill(pattern: str, pieces: Sequence[Piece], values: Mapping[str, Sequence[str | int]], count: int) -> list[str]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import io
 import math
-import zlib
 from collections.abc import Callable
 from pathlib import PurePosixPath
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 from numpy.lib import format as npy
 
 from ....cache.skeletons import Layout
-from ...preparation.raw import LIMIT, RawFile
+from ...preparation.raw import LIMIT, TORN_ZIP, RawFile
 from .pose import Pose, points_of
 from .pose_json import KEYS, SCORES, pose_of, read_json
 from .pose_text import read_text
@@ -49,7 +48,7 @@ def _read_npz(content: bytes, layout: Layout | None) -> Pose:
                 raise ValueError(f"arrays {', '.join(names[:6]) or 'none'}; wanted one, or one of {', '.join(KEYS)}")
             score = next((name for name in SCORES if name in names), None)
             return pose_of(_member(archive, key), _member(archive, score) if score else None, layout)
-    except (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except TORN_ZIP as error:
         raise ValueError(f"not a readable .npz file ({error})") from error
 
 

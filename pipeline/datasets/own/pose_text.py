@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 import numpy as np
 
 from ....cache.skeletons import Layout
+from ....cache.words import did_you_mean
 from ...preparation.raw import LIMIT
 from .pose import Pose, joint_counts, points_of
 
@@ -137,8 +137,7 @@ def _joints(cells: list[str], layout: Layout | None) -> tuple[int, np.ndarray]:
     known = layout.joints if layout else tuple(dict.fromkeys(named))
     for name in dict.fromkeys(named):
         if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
+            hint = did_you_mean(name, known)
             raise ValueError(f"no joint {name!r}: {hint}known are {', '.join(known)}")
     if missing := [name for name in known if name not in set(named)]:
         raise ValueError(f"no row of the joint {', '.join(missing)}")

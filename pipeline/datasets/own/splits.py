@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from re import fullmatch
 
 import numpy as np
 
 from ....cache.skeletons import OUT, TEST, TRAIN
+from ....cache.words import did_you_mean
 from ...preparation.dataset import Clip, SplitRule, by_column
 from .table import SIDES, Entry
 
@@ -126,8 +126,7 @@ def _column(name: str, entries: Sequence[Entry], codes: Codes) -> str:
         why = _not_kept(name) or ("it has a meaning of its own" if name in NO_COLUMNS else "it is empty")
         raise ValueError(f"--split-by {name}: the column is not kept, {why}; {found}")
     if name not in codes:
-        near = get_close_matches(name, codes, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = did_you_mean(name, codes)
         raise ValueError(f"--split-by {name}: no such column; {hint}{found}")
     if len(set(codes[name].values())) < 2:
         raise ValueError(f"--split-by {name}: only one value, {next(iter(codes[name]))}; two at least are wanted")
