@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from .pipeline.report import OnProgress
-    from .trainer.evaluate import Evaluation
+    from .trainer.testing.evaluate import Evaluation
 
 app = typer.Typer(
     help="Skeleton-based action recognition with multi-modality co-learning.",
@@ -151,9 +151,9 @@ def train(
     """Train a skeleton network against cached features. Run again, it resumes."""
     from .pipeline.report import bars, new_console, say
     from .trainer.config import parse_setting
+    from .trainer.loop.train import train as run_train
     from .trainer.plan import Request, decide, plan
     from .trainer.report import epoch_line, kept_line, plan_lines
-    from .trainer.train import train as run_train
 
     options = {"split": split, "stream": stream, "validation": validation}
     flags = {"select_on_test": select_on_test, "allow_missing": allow_missing}
@@ -236,17 +236,17 @@ def demo(out: Annotated[Path, typer.Option(help="Where everything goes.")] = Pat
 
 
 def _evaluate(runs: list[Path], data: Path | None) -> list[Evaluation]:
-    from .trainer.evaluate import evaluate as run_evaluate
     from .trainer.report import class_table, result_table
     from .trainer.run import read_run
+    from .trainer.testing.evaluate import evaluate as run_evaluate
 
     _ = [read_run(run) for run in runs]  # a wrong name among several is said before the first is tested
     return [_tested(lambda bar, run=run: run_evaluate(run, data, bar), (class_table, result_table)) for run in runs]
 
 
 def _transfer(runs: list[Path], data: Path) -> None:
-    from .trainer.transfer import evaluate_transfer
-    from .trainer.transfer_report import transfer_class_table, transfer_table
+    from .trainer.testing.transfer import evaluate_transfer
+    from .trainer.testing.transfer_report import transfer_class_table, transfer_table
 
     for run in runs:
         _tested(lambda bar, run=run: evaluate_transfer(run, data, bar), (transfer_class_table, transfer_table))

@@ -22,7 +22,7 @@ from mmcl.cache.recipe import Recipe
 from mmcl.cache.skeletons import TRAIN, read_skeletons
 from mmcl.cache.store import create_cache, open_cache, write_part
 from mmcl.trainer.config import read_config, shipped_config
-from mmcl.trainer.samples import choose_cache
+from mmcl.trainer.data.samples import choose_cache
 
 
 def main() -> None:

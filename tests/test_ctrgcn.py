@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mmcl.pipeline.preparation.layouts import KINECT_V1, KINECT_V2
+from mmcl.trainer.backbones.graph import adjacency
 from mmcl.trainer.backbones.original import from_original, load_original
-from mmcl.trainer.graph import adjacency
 from mmcl.trainer.model import build_model
 
 GOLDEN = np.load(Path(__file__).parent / "data" / "ctrgcn_ntu120.npz", allow_pickle=False)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mmcl.trainer.backbones.original import load_original
-from mmcl.trainer.checkpoint import load_state
-from mmcl.trainer.device import find_device
+from mmcl.trainer.loop.checkpoint import load_state
+from mmcl.trainer.loop.device import find_device
 
 
 def test_a_build_for_a_gpu_on_a_machine_without_one_computes_on_the_cpu():

@@ -21,12 +21,12 @@ from mmcl.cache.skeletons import TEST, Split, read_skeletons, write_skeletons
 from mmcl.cache.store import create_cache, write_part
 from mmcl.cache.table import Ragged
 from mmcl.trainer.config import Config
-from mmcl.trainer.confusion import draw_confusion
-from mmcl.trainer.evaluate import Evaluation, evaluate
-from mmcl.trainer.metrics import measure
+from mmcl.trainer.data.samples import choose_cache
+from mmcl.trainer.loop.train import train
 from mmcl.trainer.plan import Job, plan
-from mmcl.trainer.samples import choose_cache
-from mmcl.trainer.train import train
+from mmcl.trainer.testing.confusion import draw_confusion
+from mmcl.trainer.testing.evaluate import Evaluation, evaluate
+from mmcl.trainer.testing.metrics import measure
 
 TINY = Config(split="xsub", width=8, window=16, crop_frames=16, batch=4, epochs=2, warmup=0, milestones=(), lr=0.05)
 KINDS = ("rgb", "text")
@@ -37,11 +37,11 @@ torch.set_num_threads(1)
 for name in ("transformers", "cv2", "mmcl.pipeline"):
     sys.modules[name] = None  # importing it is an ImportError
 from pathlib import Path
-from mmcl.trainer.evaluate import evaluate
+from mmcl.trainer.testing.evaluate import evaluate
 from mmcl.trainer.report import class_table, result_table, run_lines
 result = evaluate(Path(sys.argv[1]), None, lambda done, total: None)
 class_table(result), result_table(result), run_lines(result.run)
-import mmcl.trainer.train
+import mmcl.trainer.loop.train
 print(json.dumps(sorted(name for name, module in sys.modules.items() if module is not None)))
 """
 
@@ -105,7 +105,7 @@ def test_nothing_of_stage_one_is_needed(own: Path, taught: Path, tmp_path: Path)
     done = subprocess.run([sys.executable, "-c", ALONE, own], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     loaded = json.loads(done.stdout.splitlines()[-1])
-    assert "mmcl.trainer.train" in loaded
+    assert "mmcl.trainer.loop.train" in loaded
     assert not [name for name in loaded if name.split(".")[0] in ("transformers", "cv2") or "mmcl.pipeline" in name]
     np.testing.assert_allclose(np.load(own / "evaluation" / "scores.npz")["scores"], with_caches, rtol=1e-5, atol=1e-4)
 
@@ -168,7 +168,7 @@ def test_an_epoch_chosen_on_the_test_set_is_labelled_everywhere(
         titles.append(title)
         draw_confusion(path, confusion, classes, title)
 
-    monkeypatch.setattr("mmcl.trainer.evaluate.draw_confusion", drawn)
+    monkeypatch.setattr("mmcl.trainer.testing.evaluate.draw_confusion", drawn)
     run = trained(data, tmp_path / "run", replace(TINY, epochs=3, select_on_test=True))
     result = evaluate(run, None, nothing)
     with (run / "metrics.csv").open(newline="") as file:
@@ -251,9 +251,9 @@ def test_a_confusion_matrix_draws_names_as_they_are_at_3_and_at_120_classes(tmp_
 def test_scores_do_not_depend_on_how_many_clips_are_scored_together(own: Path, taught: Path):
     result = evaluate(own, None, nothing)
     wanted = np.load(result.folder / "scores.npz")["scores"]
-    from mmcl.trainer.checkpoint import load_model
-    from mmcl.trainer.scoring import score
-    from mmcl.trainer.skeleton import body_of, pack
+    from mmcl.trainer.data.skeleton import body_of, pack
+    from mmcl.trainer.loop.checkpoint import load_model
+    from mmcl.trainer.testing.scoring import score
 
     skeletons = read_skeletons(taught / "acted" / "skeletons.h5")
     body, rows = body_of(result.run.layout, 1, "zero"), skeletons.rows("xsub", TEST)

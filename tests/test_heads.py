@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmcl.cache.recipe import Recipe
-from mmcl.trainer.alignment import Alignment, align_loss
+from mmcl.trainer.colearning.alignment import Alignment, align_loss
+from mmcl.trainer.colearning.objective import Heads, Teachers, build_heads, losses, teachers_of
+from mmcl.trainer.colearning.refinement import Refinement
+from mmcl.trainer.colearning.standardise import Standardise
 from mmcl.trainer.config import Config
+from mmcl.trainer.data.samples import Features
 from mmcl.trainer.model import Outputs
-from mmcl.trainer.objective import Heads, Teachers, build_heads, losses, teachers_of
-from mmcl.trainer.refinement import Refinement
-from mmcl.trainer.samples import Features
-from mmcl.trainer.standardise import Standardise
 
 N, D, K, RGB, TEXT = 8, 6, 4, 5, 3
 

@@ -7,7 +7,7 @@ import torch
 
 from mmcl.cache.skeletons import Layout
 from mmcl.pipeline.preparation.layouts import COCO_17, H36M_17, KINECT_V1, KINECT_V1_UTD, KINECT_V2, LAYOUTS
-from mmcl.trainer.graph import adjacency
+from mmcl.trainer.backbones.graph import adjacency
 from mmcl.trainer.model import build_model
 
 NW_UCLA_EDGES = (

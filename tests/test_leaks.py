@@ -11,10 +11,10 @@ import numpy as np
 from mmcl.cache.skeletons import TEST, TRAIN, Skeletons, read_skeletons, write_skeletons
 from mmcl.cache.table import Ragged
 from mmcl.trainer.config import Config
-from mmcl.trainer.evaluate import evaluate
-from mmcl.trainer.leaks import leaked
+from mmcl.trainer.loop.train import train
 from mmcl.trainer.plan import Job, plan
-from mmcl.trainer.train import train
+from mmcl.trainer.testing.evaluate import evaluate
+from mmcl.trainer.testing.leaks import leaked
 
 TINY = Config(split="xsub", width=8, window=16, crop_frames=16, batch=4, epochs=1, warmup=0, milestones=(), lr=0.05)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmcl.trainer.metrics import measure, per_class
+from mmcl.trainer.testing.metrics import measure, per_class
 
 # six classes, class 5 without a clip; a row's scores fall in the order of the classes given here
 RANKED = ([0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5], [1, 0, 2, 3, 4, 5], [5, 4, 3, 1, 0, 2], [3, 2, 1, 0, 5, 4])

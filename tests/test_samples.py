@@ -15,7 +15,7 @@ from mmcl.cache.recipe import Recipe
 from mmcl.cache.skeletons import TEST, TRAIN, Skeletons, Split, read_skeletons
 from mmcl.cache.store import create_cache, write_part
 from mmcl.trainer.config import Config
-from mmcl.trainer.samples import choose_cache, load_features, split_rows
+from mmcl.trainer.data.samples import choose_cache, load_features, split_rows
 
 
 def cache(

@@ -13,7 +13,7 @@ from torch import Tensor
 from mmcl.cache.skeletons import TRAIN, Layout, Skeletons, Split
 from mmcl.cache.table import Ragged
 from mmcl.trainer.config import STREAMS, Config
-from mmcl.trainer.skeleton import Draws, batch, body_of, bone, draw, motion, pack, positions, resized, rotations
+from mmcl.trainer.data.skeleton import Draws, batch, body_of, bone, draw, motion, pack, positions, resized, rotations
 
 LAYOUT = Layout("five", ("hip", "chest", "head", "left", "right"), ((0, 1), (2, 1), (3, 1), (4, 3)), 1)
 CROP = Config(window=16, crop_frames=8, rotation=(20, 30, 40))

@@ -13,11 +13,11 @@ import pytest
 
 from mmcl.cache.skeletons import OUT, TEST, TRAIN, Skeletons, Split, read_skeletons, write_skeletons
 from mmcl.trainer.config import Config
-from mmcl.trainer.evaluate import evaluate
+from mmcl.trainer.loop.train import train
 from mmcl.trainer.plan import Job, Request, decide, plan
 from mmcl.trainer.report import plan_lines
 from mmcl.trainer.run import read_run
-from mmcl.trainer.train import train
+from mmcl.trainer.testing.evaluate import evaluate
 
 TINY = Config(split="some", width=8, window=16, crop_frames=16, batch=4, epochs=1, warmup=0, milestones=(), lr=0.05)
 

@@ -22,12 +22,12 @@ from mmcl.cache.skeletons import TEST, TRAIN, Skeletons, Split, read_skeletons, 
 from mmcl.cache.store import create_cache, write_part
 from mmcl.cache.table import Ragged
 from mmcl.pipeline.preparation.layouts import KINECT_V2
-from mmcl.trainer.checkpoint import EpochMetrics, State
 from mmcl.trainer.config import Config
+from mmcl.trainer.data.samples import choose_cache
+from mmcl.trainer.loop.checkpoint import EpochMetrics, State
+from mmcl.trainer.loop.train import epoch_order, learning_rate, train
 from mmcl.trainer.plan import Job, plan
 from mmcl.trainer.run import read_run
-from mmcl.trainer.samples import choose_cache
-from mmcl.trainer.train import epoch_order, learning_rate, train
 
 TINY = Config(
     split="xsub", width=8, window=16, crop_frames=16, batch=4, epochs=4, warmup=1, milestones=(3,), lr=0.05, seed=3
@@ -37,9 +37,9 @@ KILLED = """
 import os, signal, sys, torch
 from pathlib import Path
 from mmcl.trainer.config import Config, from_dict
-from mmcl.trainer.samples import choose_cache
+from mmcl.trainer.data.samples import choose_cache
 from mmcl.trainer.plan import Job, plan
-from mmcl.trainer.train import train
+from mmcl.trainer.loop.train import train
 import json
 torch.set_num_threads(1)
 data, out, where, config = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], from_dict(json.loads(sys.argv[4]), "")
@@ -312,7 +312,7 @@ def test_a_loss_that_explodes_stops_the_run_and_keeps_the_last_good_state(data: 
 
 def test_good_epochs_outlive_a_later_explosion(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Two good epochs, then a rate that is far too high: what the two learned lies in state.pt, twice over."""
-    monkeypatch.setattr("mmcl.trainer.train.learning_rate", lambda config, epoch: 0.05 if epoch < 2 else 1e30)
+    monkeypatch.setattr("mmcl.trainer.loop.train.learning_rate", lambda config, epoch: 0.05 if epoch < 2 else 1e30)
     trained(data, tmp_path / "good", replace(TINY, epochs=2))
     for _ in range(2):  # a second attempt ends the same way and harms nothing
         with pytest.raises(

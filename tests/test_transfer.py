@@ -27,10 +27,10 @@ from mmcl.pipeline.preparation.dataset import RawDataset
 from mmcl.pipeline.preparation.layouts import KINECT_V2, LAYOUTS
 from mmcl.pipeline.preparation.prepare import prepare
 from mmcl.trainer.config import Config
+from mmcl.trainer.loop.train import train
 from mmcl.trainer.plan import Job, plan
-from mmcl.trainer.train import train
-from mmcl.trainer.transfer import TransferResult, evaluate_transfer
-from mmcl.trainer.transfer_report import transfer_class_table, transfer_table
+from mmcl.trainer.testing.transfer import TransferResult, evaluate_transfer
+from mmcl.trainer.testing.transfer_report import transfer_class_table, transfer_table
 
 REAL = Path(os.environ.get("MMCL_REAL_DATA", "absent"))
 TINY = Config(split="xsub", width=8, window=16, crop_frames=16, batch=4, epochs=1, warmup=0, milestones=(), lr=0.05)
@@ -102,7 +102,7 @@ def changed(folder: Path, out: Path, **values: object) -> Path:
 
 def with_scores(run: Path, data: Path, scores: np.ndarray) -> TransferResult:
     """The evaluation of a network that gives these scores."""
-    with patch("mmcl.trainer.transfer.score", lambda *_, **__: torch.tensor(scores, dtype=torch.float32)):
+    with patch("mmcl.trainer.testing.transfer.score", lambda *_, **__: torch.tensor(scores, dtype=torch.float32)):
         return evaluate_transfer(run, data, nothing)
 
 
@@ -183,9 +183,9 @@ def test_the_network_sees_converted_joints_bodies_and_frames_as_in_its_training(
     skeletons = read_skeletons(shared / "utd" / "skeletons.h5")
     rows = [row for row, label in enumerate(skeletons.labels) if skeletons.classes[label] in NTU120_ACTIONS]
     [transfer] = skeletons.transfers
-    from mmcl.trainer.checkpoint import load_model
-    from mmcl.trainer.scoring import score
-    from mmcl.trainer.skeleton import body_of, pack
+    from mmcl.trainer.data.skeleton import body_of, pack
+    from mmcl.trainer.loop.checkpoint import load_model
+    from mmcl.trainer.testing.scoring import score
 
     doubled = [np.concatenate([convert(skeletons.joints[row], transfer.joints)] * 2) for row in rows]
     names = tuple(map(str, rows))

@@ -12,8 +12,8 @@ import torch
 
 from ..cache.skeletons import TEST, TRAIN, Skeletons, read_skeletons, read_whole
 from .config import Config, make_config, named_config, shipped_config
+from .data.samples import Features, Split, choose_cache, load_features, split_rows
 from .run import Run
-from .samples import Features, Split, choose_cache, load_features, split_rows
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..cache.skeletons import TEST
-from .checkpoint import EpochMetrics, State
-from .metrics import per_class
+from .loop.checkpoint import EpochMetrics, State
 from .run import Run
+from .testing.metrics import per_class
 
 if TYPE_CHECKING:  # training says its lines without loading what evaluation draws with
-    from .evaluate import Evaluation
     from .plan import Plan
+    from .testing.evaluate import Evaluation
 
 
 def run_lines(run: Run) -> list[str]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...cache.skeletons import Layout
-from ..graph import adjacency
+from .graph import adjacency
 
 SUBSETS = 3
 BLOCKS = ((1, 1), (1, 1), (1, 1), (1, 1), (2, 2), (2, 1), (2, 1), (4, 2), (4, 1), (4, 1))  # channels in widths, stride

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..cache.skeletons import Layout
+from ...cache.skeletons import Layout
 
 
 def adjacency(layout: Layout) -> Tensor:

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from ..cache.files import write_atomic, write_bytes, write_csv
-from ..cache.skeletons import TEST, Skeletons, read_whole
-from .checkpoint import load_model
+from ...cache.files import write_atomic, write_bytes, write_csv
+from ...cache.skeletons import TEST, Skeletons, read_whole
+from ..data.samples import split_rows
+from ..data.skeleton import body_of, pack
+from ..loop.checkpoint import load_model
+from ..loop.device import find_device
+from ..run import Run, read_run
 from .confusion import draw_confusion
-from .device import find_device
 from .leaks import leaked
 from .metrics import Metrics, measure, per_class
-from .run import Run, read_run
-from .samples import split_rows
 from .scoring import score
-from .skeleton import body_of, pack
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..cache.skeletons import Layout, Skeletons
-from .config import Config
+from ...cache.skeletons import Layout, Skeletons
+from ..config import Config
 
 
 class Packed(NamedTuple):

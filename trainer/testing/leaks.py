@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from ..cache.skeletons import Skeletons
+from ...cache.skeletons import Skeletons
 
 
 def leaked(skeletons: Skeletons, train: np.ndarray, test: np.ndarray) -> np.ndarray:

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ..cache.convert import convert
-from ..cache.files import write_bytes, write_csv
-from ..cache.skeletons import Skeletons, Transfer, read_whole
-from ..cache.table import Ragged
-from .checkpoint import load_model
-from .device import find_device
+from ...cache.convert import convert
+from ...cache.files import write_bytes, write_csv
+from ...cache.skeletons import Skeletons, Transfer, read_whole
+from ...cache.table import Ragged
+from ..data.skeleton import body_of, pack
+from ..loop.checkpoint import load_model
+from ..loop.device import find_device
+from ..run import Run, read_run
 from .evaluate import notes_of, write_scores
 from .metrics import Metrics, measure, per_class
-from .run import Run, read_run
 from .scoring import score
-from .skeleton import body_of, pack
 
 MEANING = (
     "the paper calls this zero-shot (no clip of this data set was trained on) and domain-adaptive; every class was "

@@ -12,19 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cache.files import write_csv
-from ..cache.skeletons import TEST
+from ...cache.files import write_csv
+from ...cache.skeletons import TEST
+from ..colearning.objective import Heads, Losses, Teachers, build_heads, losses, stacked, teachers_of
+from ..config import Config
+from ..data.samples import Features
+from ..data.skeleton import Body, Packed, batch, body_of, draw, pack
+from ..model import SkeletonClassifier
+from ..plan import Plan
+from ..report import epoch_line, kept_line, run_lines
+from ..run import Run, refuse_other, write_run
+from ..testing.scoring import score, top1
 from .checkpoint import EpochMetrics, State, load_state, save_state, save_weights, weights_of
-from .config import Config
 from .device import find_device
-from .model import SkeletonClassifier
-from .objective import Heads, Losses, Teachers, build_heads, losses, stacked, teachers_of
-from .plan import Plan
-from .report import epoch_line, kept_line, run_lines
-from .run import Run, refuse_other, write_run
-from .samples import Features
-from .scoring import score, top1
-from .skeleton import Body, Packed, batch, body_of, draw, pack
 
 OnStep = Callable[[int, int], None]  # steps done, steps in all
 OnEpoch = Callable[[EpochMetrics], None]

@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..cache.files import write_atomic
-from .model import SkeletonClassifier
-from .run import Run
+from ...cache.files import write_atomic
+from ..model import SkeletonClassifier
+from ..run import Run
 
 Weights = dict[str, dict[str, Tensor]]  # {"model": ..., "heads": ...}
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .config import Config
-from .model import SkeletonClassifier
-from .skeleton import Body, Packed, batch
+from ..config import Config
+from ..data.skeleton import Body, Packed, batch
+from ..model import SkeletonClassifier
 
 BATCH = 64
 

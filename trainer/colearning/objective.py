@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..config import Config
+from ..data.samples import Features
+from ..model import Outputs
 from .alignment import Alignment, align_loss
-from .config import Config
-from .model import Outputs
 from .refinement import Refinement
-from .samples import Features
 from .standardise import Standardise
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cache.recipe import Recipe, read_recipe
-from ..cache.skeletons import TRAIN, Skeletons
-from ..cache.store import Rows, find_caches, is_merged, open_cache, verify
-from ..cache.words import few
-from .config import Config
+from ...cache.recipe import Recipe, read_recipe
+from ...cache.skeletons import TRAIN, Skeletons
+from ...cache.store import Rows, find_caches, is_merged, open_cache, verify
+from ...cache.words import few
+from ..config import Config
 
 PREFIX = 4  # hex digits of a cache's key from which on it is taken for one
 COLUMNS = {"rgb": ("feature",), "text": ("prompt_feature", "answer_feature", "probabilities")}
