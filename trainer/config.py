@@ -11,6 +11,16 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 STREAMS = ("joint", "bone", "joint-motion", "bone-motion")
+TEXT_FEATURES = ("prompt_feature", "answer_feature", "probabilities", "answer_ids")
+CHOICES = {
+    "stream": STREAMS,
+    "sampling": ("crop", "random"),
+    "schedule": ("step", "cosine"),
+    "precision": ("fp32", "bf16"),
+    "compile": ("off", "default", "reduce-overhead"),
+    "align_input": ("pooled", "logits"),
+    "features": ("real", "constant", "shuffled"),
+}
 SHIPPED = Path(__file__).resolve().parent / "configs"
 UNKNOWN = {"metres": "default.toml", "image": "image.toml"}  # for data without a config of its own, by coordinates
 
@@ -33,19 +43,32 @@ class Config:
     centre: bool = True  # move the clip so that the middle spine of its first frame is the origin
     minmax: bool = False  # scale each axis of the clip to [-1, 1]
 
-    batch: int = 64
+    batch: int = 64  # clips a step, over all processes
     epochs: int = 110
     repeat: int = 1  # passes over the training clips an epoch
     lr: float = 0.1
     warmup: int = 5  # epochs of linear warm-up
+    schedule: str = "step"  # step: a tenth at each milestone; cosine: down to 0 at the end
     milestones: tuple[int, ...] = (90, 100)  # epochs from which the rate is a tenth, a hundredth, ...
+    lr_batch: int = 0  # the batch that lr was chosen for: it is scaled by batch / lr_batch; 0 leaves it as it is
     momentum: float = 0.9
     weight_decay: float = 4e-4
+    clip_grad: float = 0.0  # largest norm of the gradient; 0: not clipped
     seed: int = 1
+
+    precision: str = "fp32"  # bf16: the network in bfloat16, statistics, softmax and losses in float32
+    compile: str = "off"  # a mode of torch.compile: default, reduce-overhead
 
     align_weight: float = 0.1  # lambda of L_c, feature alignment
     refine_weight: float = 0.2  # lambda of L_R, feature refinement
     temperature: float = 0.4  # tau of L_c
+    temperature_learned: bool = False  # tau starts there and is learned
+    align_input: str = "pooled"  # what FAM sees of the RGB network: pooled features, or its class logits
+    align_project: bool = False  # a projection of the skeleton side too; the paper has none
+    align_same_class: bool = True  # clips of the same class are negatives, as in the paper
+    # what FRM sees of the LLM; answer_ids are the released code's token ids
+    refine_features: tuple[str, ...] = ("prompt_feature", "answer_feature", "probabilities")
+    features: str = "real"  # the controls: constant (every clip the mean), shuffled (dealt to other training clips)
 
     # training subjects held out ("3,7"), or a share of them ("0.2"); the best epoch on them is kept
     validation: str = ""
@@ -53,8 +76,8 @@ class Config:
     allow_missing: bool = False  # train clips without features on the classification loss only
 
     def __post_init__(self) -> None:
-        _one_of("stream", self.stream, STREAMS)
-        _one_of("sampling", self.sampling, ("crop", "random"))
+        for name, allowed in CHOICES.items():
+            _one_of(name, getattr(self, name), allowed)
         for name, value in vars(self).items():
             _finite(name, value)
         for name in ("window", "crop_frames", "batch", "epochs", "repeat", "width"):
@@ -64,13 +87,17 @@ class Config:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be above 0")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum = {self.momentum}: a share in [0, 1)")
-        for name in ("warmup", "seed", "align_weight", "refine_weight", "weight_decay"):
+        for name in ("warmup", "seed", "lr_batch", "clip_grad", "align_weight", "refine_weight", "weight_decay"):
             _at_least(name, getattr(self, name), 0)
         for name in ("crop", "test_crop"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: a share in (0, 1]")
         if len(self.rotation) != 3:
             raise ValueError(f"rotation = {list(self.rotation)}: three angles in degrees, about x, y and z")
+        if not self.refine_features or len(set(self.refine_features)) < len(self.refine_features):
+            raise ValueError(f"refine_features = {list(self.refine_features)}: one of each kind, at least one")
+        for column in self.refine_features:
+            _one_of("refine_features", column, TEXT_FEATURES)
         if self.validation and self.select_on_test:
             raise ValueError("validation and select_on_test: one split chooses the epoch, not two")
 
