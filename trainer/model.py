@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..cache.skeletons import Layout
 from .backbones import BACKBONES
+from .backbones.bodies import Bodies
 
 
 class Outputs(NamedTuple):
@@ -27,8 +28,8 @@ class SkeletonClassifier(nn.Module):
         nn.init.normal_(self.classifier.weight, 0, (2 / classes) ** 0.5)
         nn.init.zeros_(self.classifier.bias)
 
-    def forward(self, skeletons: Tensor) -> Outputs:
-        feature = self.backbone(skeletons)
+    def forward(self, skeletons: Tensor, bodies: Bodies | None = None) -> Outputs:
+        feature = self.backbone(skeletons, bodies)
         return Outputs(feature, self.classifier(feature))
 
 

@@ -2,7 +2,7 @@
 
 Written from the equations, with T innermost and what can be computed together computed together: the mean over time
 before the relation convolutions, the three subsets' value convolutions as one, their aggregations as one product.
-Axes: B bodies of all clips (N * M), C channels, V joints, T frames, S = 3 subsets, R relation channels.
+Axes: N clips, B computed bodies of all clips, C channels, V joints, T frames, S = 3 subsets, R relation channels.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...cache.skeletons import Layout
+from .aggregate import aggregate
+from .bodies import Bodies, pick_bodies, pool_bodies
 from .graph import adjacency
+from .norm import BatchNorm
 
 SUBSETS = 3
 BLOCKS = ((1, 1), (1, 1), (1, 1), (1, 1), (2, 2), (2, 1), (2, 1), (4, 2), (4, 1), (4, 1))  # channels in widths, stride
@@ -31,19 +34,20 @@ class CTRGCN(nn.Module):
         graph = adjacency(layout)
         channels = [3, *(factor * width for factor, _ in BLOCKS)]
         self.feature_dim = channels[-1]
-        self.data_bn = nn.BatchNorm1d(bodies * len(layout.joints) * 3)
+        self.data_bn = BatchNorm(bodies * len(layout.joints) * 3)
         self.blocks = nn.ModuleList(
             Block(channels[i], channels[i + 1], graph, stride, residual=i > 0) for i, (_, stride) in enumerate(BLOCKS)
         )
 
-    def forward(self, skeletons: Tensor) -> Tensor:
+    def forward(self, skeletons: Tensor, bodies: Bodies | None = None) -> Tensor:
         n, c, t, v, m = skeletons.shape
         x = skeletons.permute(0, 4, 3, 1, 2)  # N M V C T
-        x = self.data_bn(x.reshape(n, m * v * c, t)).view(n, m, v, c, t)
-        x = x.transpose(2, 3).reshape(n * m, c, v, t)
+        x = self.data_bn(x.reshape(n, m * v * c, t)).view(n * m, v, c, t)
+        x = pick_bodies(x, bodies).transpose(1, 2).contiguous()
+        weight = None if bodies is None else bodies.weight
         for block in self.blocks:
-            x = block(x)
-        return x.mean((2, 3)).view(n, m, -1).mean(1)
+            x = block(x, weight)
+        return pool_bodies(x.mean((2, 3)), n, bodies)
 
 
 class Block(nn.Module):
@@ -54,12 +58,13 @@ class Block(nn.Module):
         self.spatial = GraphConvolution(c_in, c_out, graph)
         self.temporal = TemporalConvolution(c_out, stride)
         self.has_residual = residual
-        changed = residual and (c_in != c_out or stride > 1)
-        self.project = Projection(c_in, c_out, stride) if changed else nn.Identity()
+        self.project = Projection(c_in, c_out, stride) if residual and (c_in != c_out or stride > 1) else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.temporal(self.spatial(x))
-        return F.relu(y + self.project(x)) if self.has_residual else F.relu(y)
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        y = self.temporal(self.spatial(x, weight), weight)
+        if self.has_residual:
+            y = y + (x if self.project is None else self.project(x, weight))
+        return F.relu_(y)
 
 
 class GraphConvolution(nn.Module):
@@ -76,29 +81,31 @@ class GraphConvolution(nn.Module):
         self.relate = nn.Conv1d(c_in, 2 * SUBSETS * relations, 1)
         self.refine = nn.Conv1d(SUBSETS * relations, SUBSETS * c_out, 1, groups=SUBSETS)
         self.value = nn.Conv2d(c_in, c_out * SUBSETS, 1)
-        self.bn = nn.BatchNorm2d(c_out)
-        self.down = nn.Identity() if c_in == c_out else Projection(c_in, c_out)
+        self.bn = BatchNorm(c_out)
+        self.down = None if c_in == c_out else Projection(c_in, c_out)
         _kaiming_fan_out(self.relate, relations)
         _kaiming_fan_out(self.refine, c_out)
         _kaiming_fan_out(self.value, c_out)
         nn.init.constant_(self.bn.weight, 1e-6)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         b, _, v, t = x.shape
-        edges = self.edges(x.mean(3))
         values = self.value(x).view(b, -1, SUBSETS * v, t)
-        return F.relu(self.bn(edges @ values) + self.down(x))
+        y = self.bn(aggregate(*self.relations(x.mean(3)), values), weight)
+        return F.relu_(y + (x if self.down is None else self.down(x, weight)))
 
-    def edges(self, means: Tensor) -> Tensor:
-        """What each joint takes from each joint, by channel: [B, C_in, V] to [B, C_out, V, S * V]."""
+    def relations(self, means: Tensor) -> tuple[Tensor, Tensor]:
+        """What the joints' topologies are made of, from the means over time [B, C_in, V]; see `aggregate`.
+
+        The last two relation channels are 1 and PA, so that one product gives alpha * (W tanh + bias) + PA.
+        """
         b, _, v = means.shape
         left, right = self.relate(means).chunk(2, dim=1)
-        relations = torch.tanh(left[..., :, None] - right[..., None, :]).flatten(2)
-        refine = self.refine
-        weight, bias = refine.weight * self.alpha, None if refine.bias is None else refine.bias * self.alpha
-        refined = F.conv1d(relations, weight, bias, groups=SUBSETS).view(b, SUBSETS, -1, v, v)
-        edges = refined + self.topology[:, None]
-        return edges.permute(0, 2, 3, 1, 4).reshape(b, -1, v, SUBSETS * v)
+        taught = torch.tanh(left[..., None, :] - right[..., :, None]).view(b, SUBSETS, -1, v * v)
+        shared = self.topology.transpose(1, 2).reshape(1, SUBSETS, 1, v * v).expand(b, -1, -1, -1)
+        weight, bias = (entry.view(SUBSETS, len(self.bn.weight), -1) for entry in self.refine.parameters())
+        refine = torch.cat([weight * self.alpha, bias * self.alpha, torch.ones_like(bias)], 2)
+        return torch.cat([taught, torch.ones_like(shared), shared], 2), refine
 
 
 class TemporalConvolution(nn.Module):
@@ -112,21 +119,23 @@ class TemporalConvolution(nn.Module):
         quarter = channels // 4
         self.stride = stride
         self.reduce = nn.Conv2d(channels, 3 * quarter, 1)
-        self.reduce_bn = nn.BatchNorm2d(3 * quarter)
+        self.reduce_bn = BatchNorm(3 * quarter)
         self.near = nn.Conv2d(quarter, quarter, (1, 5), (1, stride), (0, 2))
         self.far = nn.Conv2d(quarter, quarter, (1, 5), (1, stride), (0, 4), (1, 2))
         self.pool = nn.MaxPool2d((1, 3), (1, stride), (0, 1))
         self.point = nn.Conv2d(channels, quarter, 1)
-        self.bn = nn.BatchNorm2d(channels)
+        self.bn = BatchNorm(channels)
         for conv in (self.reduce, self.near, self.far, self.point):
             _kaiming_fan_out(conv, quarter * conv.kernel_size[-1])
         for norm in (self.reduce_bn, self.bn):
             nn.init.normal_(norm.weight, 1, 0.02)
 
-    def forward(self, x: Tensor) -> Tensor:
-        near, far, pool = F.relu(self.reduce_bn(self.reduce(x))).chunk(3, dim=1)
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        near, far, pool = (
+            F.relu_(part.contiguous()) for part in self.reduce_bn(self.reduce(x), weight).chunk(3, dim=1)
+        )
         point = self.point(x[..., :: self.stride])
-        return self.bn(torch.cat([self.near(near), self.far(far), self.pool(pool), point], dim=1))
+        return self.bn(torch.cat([self.near(near), self.far(far), self.pool(pool), point], dim=1), weight)
 
 
 class Projection(nn.Sequential):
@@ -134,8 +143,12 @@ class Projection(nn.Sequential):
 
     def __init__(self, c_in: int, c_out: int, stride: int = 1) -> None:
         conv = nn.Conv2d(c_in, c_out, 1, (1, stride))
-        super().__init__(conv, nn.BatchNorm2d(c_out))
+        super().__init__(conv, BatchNorm(c_out))
         _kaiming_fan_out(conv, c_out)
+
+    def forward(self, input: Tensor, weight: Tensor | None = None) -> Tensor:
+        conv, norm = self
+        return norm(conv(input), weight)
 
 
 def _kaiming_fan_out(conv: nn.Conv1d | nn.Conv2d, fan_out: int) -> None:

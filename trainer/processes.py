@@ -1,0 +1,78 @@
+"""The processes that train one network: each has its rows of the global batch, and sums go through all of them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+from torch import Tensor
+
+
+class Share(NamedTuple):
+    """The `rank`-th of `world` processes that a launcher (torchrun, accelerate launch) started."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the one process that writes and prints."""
+        return self.rank == 0
+
+    def rows(self, count: int) -> slice:
+        """This process's rows of a global batch: contiguous, as many as the others' or one less."""
+        return slice(self.rank * count // self.world, (self.rank + 1) * count // self.world)
+
+
+def share() -> Share:
+    """The share of this process; the first call joins it to the others."""
+    state = PartialState()
+    return Share(state.process_index, state.num_processes)
+
+
+def alone() -> bool:
+    """Whether this process trains without others."""
+    return not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)
+
+
+def summed(x: Tensor) -> Tensor:
+    """The sum of `x` over all processes, on all of them, differentiable; `x` itself where there is one.
+
+    Where each process holds its share of a loss, gradients through this are those of the whole loss.
+    """
+    return x if alone() else _Sum.apply(x)
+
+
+def everyones(x: Tensor, count: int) -> Tensor:
+    """All processes' rows of a global batch, [count, ...] in order, differentiable; from this process's rows."""
+    if alone():
+        return x
+    mine = share().rows(count)
+    before, after = x.new_zeros(mine.start, *x.shape[1:]), x.new_zeros(count - mine.stop, *x.shape[1:])
+    return summed(torch.cat([before, x, after]))
+
+
+def wait_for_all() -> None:
+    """Returns when all processes have come here."""
+    PartialState().wait_for_everyone()
+
+
+class _Sum(torch.autograd.Function):
+    """All-reduce; a value that went to all processes gets the sum of their gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return all_reduced(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return all_reduced(grads[0])
+
+
+def all_reduced(x: Tensor) -> Tensor:
+    """A new tensor with the sum over all processes; no gradient."""
+    total = x.detach().clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
