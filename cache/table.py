@@ -22,6 +22,7 @@ from .files import write_atomic
 from .mapped import Attributes, Column, Columns, Ragged, map_table
 
 BLOCK = 512  # rows copied at a time
+ALIGNED = 8  # bytes between places where a column may begin: mapped, its numbers can be computed with where they lie
 
 
 def write_table(path: Path, columns: Columns, attributes: Attributes) -> None:
@@ -204,7 +205,8 @@ def _create(path: Path, attributes: Attributes) -> Iterator[h5py.File]:
     """A new HDF5 file; the first error in writing it is raised when it is closed."""
     with _Steady(path, "w+") as disk:
         try:
-            with h5py.File(disk, "w", libver=("v110", "v110")) as file:
+            aligned = {"alignment_threshold": 1, "alignment_interval": ALIGNED}
+            with h5py.File(disk, "w", libver=("v110", "v110"), **aligned) as file:
                 for name, value in attributes.items():
                     _write_attribute(file, name, value)
                 yield file

@@ -8,48 +8,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from mmcl.cache.skeletons import TRAIN, Layout, Skeletons, Split
-from mmcl.cache.table import Ragged
+from mmcl.cache.skeletons import Skeletons
+from mmcl.tests.joints import CROP, FRAMES, LAYOUT, RANDOM, clips, drawn, made
 from mmcl.trainer.config import STREAMS, Config
 from mmcl.trainer.data.skeleton import Draws, batch, body_of, bone, draw, motion, pack, positions, resized, rotations
-
-LAYOUT = Layout("five", ("hip", "chest", "head", "left", "right"), ((0, 1), (2, 1), (3, 1), (4, 3)), 1)
-CROP = Config(window=16, crop_frames=8, rotation=(20, 30, 40))
-RANDOM = Config(window=52, sampling="random", minmax=True, rotation=(60, 60, 0))
-FRAMES, BODIES = (1, 5, 40, 90, 17, 33), (1, 2, 1, 2, 2, 1)
-
-
-def clips(frames=FRAMES, bodies=BODIES, seed: int = 0) -> Skeletons:
-    """Clips in world coordinates, metres from the origin; in some a body is absent for a while (all zero)."""
-    rng = np.random.default_rng(seed)
-    found = []
-    for t, m in zip(frames, bodies, strict=True):
-        joints = rng.normal((0, 1, 3), size=(m, t, 5, 3)).astype(np.float32)
-        if t > 20:
-            joints[0, :3] = joints[-1, 7:12] = 0
-        found.append(joints.reshape(-1, 5, 3))
-    n = len(found)
-    return Skeletons(
-        dataset="clips",
-        classes=("one",),
-        layout=LAYOUT,
-        names=tuple(str(row) for row in range(n)),
-        labels=np.zeros(n, np.int64),
-        bodies=np.array(bodies),
-        joints=Ragged.of(found),
-        splits={"all": Split(np.full(n, TRAIN, np.int8))},
-    )
-
-
-def made(skeletons: Skeletons, config: Config, draws: Draws | None, rule: str = "zero", slots: int = 2) -> Tensor:
-    rows = torch.arange(len(skeletons.names))
-    return batch(pack(skeletons), rows, body_of(skeletons.layout, slots, rule), config, draws)
-
-
-def drawn(skeletons: Skeletons, config: Config, seed: int = 0) -> Draws:
-    return draw(torch.Generator().manual_seed(seed), len(skeletons.names), config.window)
 
 
 def slow_rotation(angles: np.ndarray) -> np.ndarray:
@@ -211,11 +174,11 @@ def test_random_rotations_fill_the_range_of_each_axis():
 
 
 def test_bone_is_joint_minus_parent_and_motion_the_next_frame_minus_this():
-    x = torch.rand(2, 1, 4, 5, 3)
+    x = torch.rand(2, 5, 3, 4)  # B V C T
     bones, moves = bone(x, LAYOUT.parents), motion(x)
-    assert (bones[:, :, :, 1] == 0).all()
-    assert torch.equal(bones[:, :, :, 4], x[:, :, :, 4] - x[:, :, :, 3])
-    assert torch.equal(moves[:, :, 1], x[:, :, 2] - x[:, :, 1]) and (moves[:, :, -1] == 0).all()
+    assert (bones[:, 1] == 0).all()
+    assert torch.equal(bones[:, 4], x[:, 4] - x[:, 3])
+    assert torch.equal(moves[..., 1], x[..., 2] - x[..., 1]) and (moves[..., -1] == 0).all()
 
 
 @pytest.mark.parametrize("stream", STREAMS)
