@@ -205,8 +205,8 @@ def _create(path: Path, attributes: Attributes) -> Iterator[h5py.File]:
     """A new HDF5 file; the first error in writing it is raised when it is closed."""
     with _Steady(path, "w+") as disk:
         try:
-            aligned = {"alignment_threshold": 1, "alignment_interval": ALIGNED}
-            with h5py.File(disk, "w", libver=("v110", "v110"), **aligned) as file:
+            form = ("v110", "v110")
+            with h5py.File(disk, "w", libver=form, alignment_threshold=1, alignment_interval=ALIGNED) as file:
                 for name, value in attributes.items():
                     _write_attribute(file, name, value)
                 yield file

@@ -82,10 +82,16 @@ class _Weighted(torch.autograd.Function):
 
 def _statistics(rows: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and variance [C] of all processes' weighted rows [B, C, L], and how many values went in; float64."""
-    found = _combined(*_quick_moments(rows), rows.shape[2], weight) if not rows.is_cuda else None
-    if found is None or bool((found[0] ** 2 > CANCELS * found[1]).any()):
-        found = _combined(*_exact_moments(rows), rows.shape[2], weight)
-    return found
+    if not _asks_nothing(rows):
+        mean, variance, count = _combined(*_quick_moments(rows), rows.shape[2], weight)
+        if bool((mean**2 <= CANCELS * variance).all()):
+            return mean, variance, count
+    return _combined(*_exact_moments(rows), rows.shape[2], weight)
+
+
+def _asks_nothing(x: Tensor) -> bool:
+    """Whether the way through must not hang on values: a GPU would wait, a compiled graph would break."""
+    return x.is_cuda or torch.compiler.is_compiling()
 
 
 def _quick_moments(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,7 +121,7 @@ def _times(x: Tensor, weight: Tensor | None) -> Tensor:
     """Rows [B, ...] times their weight [B], in place; on a CPU only those that stand for another number than one."""
     if weight is None:
         return x
-    if x.is_cuda:
+    if _asks_nothing(x):
         return x.mul_(weight.to(x.dtype).view(-1, *[1] * (x.dim() - 1)))
     for row in (weight != 1).nonzero()[:, 0].tolist():
         x[row] *= weight[row]
