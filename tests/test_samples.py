@@ -1,40 +1,17 @@
-"""Skeletons, features and splits joined by name; gaps and strangers refused before the first epoch."""
+"""Which caches a command means, and which clips are trained on and held out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from mmcl.cache.merge import merge
-from mmcl.cache.recipe import Recipe
 from mmcl.cache.skeletons import TEST, TRAIN, Skeletons, Split, read_skeletons
-from mmcl.cache.store import create_cache, write_part
+from mmcl.tests.features import write_cache
 from mmcl.trainer.config import Config
-from mmcl.trainer.data.samples import choose_cache, load_features, split_rows
-
-
-def cache(
-    data: Path,
-    names: Sequence[str],
-    columns: dict[str, np.ndarray],
-    *,
-    kind: str = "rgb",
-    failed: Sequence[str] = (),
-    dataset: str = "acted",
-    **settings: str,
-) -> Path:
-    """A finished feature cache with a row a name, in that order, in two parts."""
-    folder = create_cache(data, Recipe(kind, dataset, {"model": "some/net", **settings}))
-    for unit, part in enumerate(np.array_split(np.arange(len(names)), 2)):
-        reasons = ["no frame could be read" if names[row] in failed else "" for row in part]
-        write_part(folder, unit, [names[row] for row in part], reasons, {k: v[part] for k, v in columns.items()})
-    merge(folder)
-    return folder
+from mmcl.trainer.data.samples import choose_cache, choose_caches, split_rows
 
 
 @pytest.fixture
@@ -47,107 +24,17 @@ def train_rows(skeletons: Skeletons) -> np.ndarray:
     return skeletons.rows("xsub", TRAIN)
 
 
-def numbered(skeletons: Skeletons, names: Sequence[str]) -> np.ndarray:
-    """Each clip's feature says which row of the skeleton cache it belongs to."""
-    return np.array([[skeletons.names.index(name), 1.0] for name in names], np.float32)
-
-
-def test_features_find_their_clips_whatever_the_order(data: Path, skeletons: Skeletons, train_rows: np.ndarray):
-    names = np.random.default_rng(0).permutation(skeletons.names).tolist()
-    folder = cache(data, names, {"feature": numbered(skeletons, names)})
-    found = load_features(folder, "rgb", skeletons, train_rows, allow_missing=False)
-    assert found.values[train_rows, 0].tolist() == train_rows.tolist()
-    assert found.values.shape == (len(names), 2) and found.values.dtype == torch.float32
-    assert np.flatnonzero(found.present.numpy()).tolist() == train_rows.tolist()
-    assert found.missing == () and found.recipe.model == "some/net"
-
-
-def test_nothing_is_known_of_clips_that_are_not_trained_on(data: Path, skeletons: Skeletons, train_rows: np.ndarray):
-    """The cache has their features; the trainer does not take them."""
-    names = list(skeletons.names)
-    folder = cache(data, names, {"feature": numbered(skeletons, names) + 1})
-    found = load_features(folder, "rgb", skeletons, train_rows, allow_missing=False)
-    others = np.setdiff1d(np.arange(len(names)), train_rows)
-    assert len(others) and not found.values[others].any() and not found.present[others].any()
-
-
-def test_text_features_are_what_the_cache_has_of_prompt_answer_and_probabilities(
-    data: Path, skeletons: Skeletons, train_rows: np.ndarray
-):
-    names = list(skeletons.names)
-    ones = np.ones((len(names), 2), np.float16)
-    columns = {"probabilities": 3 * ones, "prompt_feature": ones, "answer_feature": 2 * ones}
-    folder = cache(data, names, columns, kind="text", prompt="holding-object")
-    found = load_features(folder, "text", skeletons, train_rows, allow_missing=False)
-    assert found.values[train_rows[0]].tolist() == [1, 1, 2, 2, 3, 3] and found.values.dtype == torch.float32
-    with pytest.raises(ValueError, match="none of the columns feature; is it a rgb cache"):
-        load_features(folder, "rgb", skeletons, train_rows, allow_missing=False)
-
-
-def test_a_clip_without_a_row_is_refused_by_name(data: Path, skeletons: Skeletons, train_rows: np.ndarray):
-    """Also where missing features are allowed: that is for failures, not for a cache that is not complete."""
-    gone = skeletons.names[train_rows[3]]
-    names = [name for name in skeletons.names if name != gone]
-    folder = cache(data, names, {"feature": numbered(skeletons, names)})
-    for allow in (False, True):
-        with pytest.raises(ValueError, match=rf"no row for 1 training clips \({gone}\); extract again"):
-            load_features(folder, "rgb", skeletons, train_rows, allow_missing=allow)
-
-
-def test_a_test_clip_without_a_row_does_not_matter(data: Path, skeletons: Skeletons, train_rows: np.ndarray):
-    names = [skeletons.names[row] for row in train_rows]
-    folder = cache(data, names, {"feature": numbered(skeletons, names)})
-    assert load_features(folder, "rgb", skeletons, train_rows, allow_missing=False).missing == ()
-
-
-def test_failed_rows_are_refused_and_listed_unless_allowed(data: Path, skeletons: Skeletons, train_rows: np.ndarray):
-    names = list(skeletons.names)
-    failed = [names[row] for row in train_rows[:10]]
-    values = numbered(skeletons, names)
-    values[train_rows[:10]] = np.nan
-    folder = cache(data, names, {"feature": values}, failed=failed)
-    listed = ", ".join(failed[:8])
-    mend = "--retry-failed, or train without them: --allow-missing"
-    wanted = rf"failed rows for 10 training clips \({listed} and 2 more\); .*{mend}"
-    with pytest.raises(ValueError, match=wanted):
-        load_features(folder, "rgb", skeletons, train_rows, allow_missing=False)
-    found = load_features(folder, "rgb", skeletons, train_rows, allow_missing=True)
-    assert found.missing == tuple(failed)
-    assert found.present[train_rows].tolist() == [False] * 10 + [True] * (len(train_rows) - 10)
-
-
-def test_a_cache_in_which_all_failed_is_refused(data: Path, skeletons: Skeletons, train_rows: np.ndarray):
-    names = list(skeletons.names)
-    folder = cache(data, names, {"feature": numbered(skeletons, names)}, failed=names)
-    with pytest.raises(ValueError, match="not one training clip has features; say --rgb none"):
-        load_features(folder, "rgb", skeletons, train_rows, allow_missing=True)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_nan_and_inf_are_refused_by_name(data: Path, skeletons: Skeletons, train_rows: np.ndarray, value: float):
-    names = list(skeletons.names)
-    values = numbered(skeletons, names)
-    values[train_rows[2], 1] = value
-    folder = cache(data, names, {"feature": values})
-    with pytest.raises(ValueError, match=rf"NaN or Inf in 1 training clips \({names[train_rows[2]]}\)"):
-        load_features(folder, "rgb", skeletons, train_rows, allow_missing=True)
-
-
-def test_another_data_sets_cache_is_refused(data: Path, skeletons: Skeletons, train_rows: np.ndarray):
-    names = list(skeletons.names)
-    folder = cache(data, names, {"feature": numbered(skeletons, names)}, dataset="nw-ucla")
-    with pytest.raises(ValueError, match="made for nw-ucla, these skeletons are acted"):
-        load_features(folder, "rgb", skeletons, train_rows, allow_missing=False)
-
-
-def test_an_unfinished_cache_is_refused(data: Path, skeletons: Skeletons, train_rows: np.ndarray):
-    folder = create_cache(data, Recipe("rgb", "acted", {"model": "m"}))
-    with pytest.raises(ValueError, match="not finished; run the same `mmcl extract-features` again"):
-        load_features(folder, "rgb", skeletons, train_rows, allow_missing=False)
+def asked(data: Path, *caches: tuple[str, str]) -> dict[tuple[str, str], Path]:
+    """A text cache for each (model, prompt)."""
+    one = {"prompt_feature": np.ones((2, 1))}
+    return {
+        (model, prompt): write_cache(data, ["a", "b"], one, kind="text", model=model, prompt=prompt)
+        for model, prompt in caches
+    }
 
 
 def test_the_only_cache_is_used_and_none_means_none(data: Path):
-    folder = cache(data, ["a", "b"], {"feature": np.ones((2, 1))})
+    folder = write_cache(data, ["a", "b"], {"feature": np.ones((2, 1))})
     assert choose_cache(data, "rgb", None) == folder
     assert choose_cache(data, "rgb", "none") is None
 
@@ -162,11 +49,7 @@ def test_no_cache_at_all_is_refused_unless_none_is_said(data: Path):
 
 
 def test_several_caches_are_refused_with_the_list_and_chosen_by_key_model_or_prompt(data: Path):
-    two = np.ones((2, 1))
-    folders = {
-        (model, prompt): cache(data, ["a", "b"], {"prompt_feature": two}, kind="text", model=model, prompt=prompt)
-        for model, prompt in (("org/blip", "holding-object"), ("org/blip", "describe"), ("tiny-llava", "describe"))
-    }
+    folders = asked(data, ("org/blip", "holding-object"), ("org/blip", "describe"), ("tiny-llava", "describe"))
     blip = folders["org/blip", "describe"]
     with pytest.raises(ValueError, match="--text: 3 caches fit; choose one by its key, or say --text none:") as caught:
         choose_cache(data, "text", None)
@@ -180,6 +63,35 @@ def test_several_caches_are_refused_with_the_list_and_chosen_by_key_model_or_pro
         choose_cache(data, "text", "org/blip")
     with pytest.raises(ValueError, match=r"--text org/other --prompt describe: no such cache in .*; there are:\n  "):
         choose_cache(data, "text", "org/other", "describe")
+
+
+def test_each_prompt_is_a_cache_in_the_order_of_the_prompts(data: Path):
+    folders = asked(data, ("org/blip", "head"), ("org/blip", "hand"), ("org/blip", "foot"))
+    chosen = choose_caches(data, "org/blip", ["foot", "head"])
+    assert chosen == (folders["org/blip", "foot"], folders["org/blip", "head"])
+    assert choose_caches(data, None, ["hand"]) == (folders["org/blip", "hand"],)
+    assert choose_caches(data, "none") == ()
+
+
+def test_several_caches_without_a_prompt_are_refused_with_the_list(data: Path):
+    folders = asked(data, ("org/blip", "head"), ("org/blip", "hand"))
+    with pytest.raises(ValueError, match="--text: 2 caches fit; choose one by its key, or say --text none:") as caught:
+        choose_caches(data, None)
+    assert all(folder.name in str(caught.value) for folder in folders.values())
+
+
+def test_prompts_that_can_not_be_are_refused(data: Path):
+    """A prompt nobody was asked, one given twice, prompts of two models, and prompts of no features."""
+    asked(data, ("org/blip", "head"), ("tiny-llava", "hand"))
+    with pytest.raises(ValueError, match=r"--text --prompt foot: no such cache in .*; there are:\n  ") as caught:
+        choose_caches(data, None, ["head", "foot"])
+    assert "prompt head" in str(caught.value)
+    with pytest.raises(ValueError, match="--prompt head: given twice"):
+        choose_caches(data, None, ["head", "hand", "head"])
+    with pytest.raises(ValueError, match="these prompts were asked of org/blip and tiny-llava; choose one with --text"):
+        choose_caches(data, None, ["head", "hand"])
+    with pytest.raises(ValueError, match=r"--prompt head: .* --text none says to use none"):
+        choose_caches(data, "none", ["head"])
 
 
 def test_validation_holds_out_the_subjects_that_are_named(skeletons: Skeletons, train_rows: np.ndarray):

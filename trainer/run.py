@@ -1,6 +1,6 @@
 """A run's folder: what it was made of, its weights, its state, its metrics.
 
-run.json             config, data, split, classes, layout, feature keys, missing clips, versions
+run.json             config, data, split, classes, layout, feature keys, missing clips, start, versions
 model.safetensors    the network, skeletons only
 heads.safetensors    FAM, FRM and their feature statistics
 state.pt             what resuming needs: weights, optimizer, epoch, metrics
@@ -24,7 +24,11 @@ from .model import SkeletonClassifier, build_model
 
 @dataclass(frozen=True)
 class Run:
-    """All that evaluation and a resume need to know; `slots` is M, the bodies the network has room for."""
+    """All that evaluation and a resume need to know; `slots` is M, the bodies the network has room for.
+
+    `rgb` and `text` are the feature caches as they were used; of text one a prompt. `start` is what the network's
+    weights were at first, None where they were drawn by the seed.
+    """
 
     config: Config
     dataset: str
@@ -37,10 +41,11 @@ class Run:
     train_clips: int
     held_out_clips: int
     rgb: Mapping[str, Any] | None
-    text: Mapping[str, Any] | None
+    text: tuple[Mapping[str, Any], ...]
     missing: Mapping[str, list[str]]
     versions: Mapping[str, str]
     coordinates: str = "metres"
+    start: Mapping[str, Any] | None = None
 
     @property
     def selection(self) -> str:
@@ -48,6 +53,12 @@ class Run:
         if self.config.select_on_test:
             return "best epoch CHOSEN ON THE TEST SET"
         return f"best epoch on held-out {self.config.validation}" if self.config.validation else "last epoch"
+
+    def teachers(self, kind: str) -> tuple[Mapping[str, Any], ...]:
+        """The feature caches of a kind ("rgb" or "text") that it is trained on."""
+        if kind == "text":
+            return self.text
+        return () if self.rgb is None else (self.rgb,)
 
     def build(self) -> SkeletonClassifier:
         return build_model(
@@ -72,6 +83,8 @@ def read_run(folder: Path) -> Run:
         found["config"] = from_dict(found["config"], str(path))
         found["layout"] = Layout.from_dict(found["layout"])
         found["classes"] = tuple(found["classes"])
+        text = found["text"]  # older runs hold one cache, or null
+        found["text"] = (text,) if isinstance(text, Mapping) else tuple(text or ())
         return Run(**found)
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a run ({error})") from error
@@ -80,7 +93,7 @@ def read_run(folder: Path) -> Run:
 def refuse_other(folder: Path, run: Run) -> None:
     """ValueError, with what differs, where the run in `folder` is not this one."""
     found = read_run(folder)
-    same = replace(found, versions=run.versions, data=run.data)
+    same = replace(found, versions=run.versions, data=run.data, start=_moved(found.start, run.start))
     if same == run:
         return
     old, new = _flat(same), _flat(run)
@@ -88,9 +101,19 @@ def refuse_other(folder: Path, run: Run) -> None:
     raise ValueError(f"{folder}: holds another run; give another --out\n" + "\n".join(lines))
 
 
+def _moved(found: Mapping[str, Any] | None, asked: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """A start as it was, from where the same weights lie now."""
+    return found if found is None or asked is None else {**found, "path": asked["path"]}
+
+
 def _flat(run: Run) -> dict[str, Any]:
     outer = {name: getattr(run, name) for name in ("dataset", "skeletons", "slots", "body_rule")}
     outer["missing"] = {kind: names for kind, names in run.missing.items() if names}
-    used = (("rgb", run.rgb), ("text", run.text))
-    caches = {kind: f"{cache['key']} with rows {cache['rows']}" if cache else "none" for kind, cache in used}
-    return {**as_dict(run.config), **outer, **caches, "layout": run.layout.name, "classes": len(run.classes)}
+    caches = {kind: ", ".join(map(_cache, run.teachers(kind))) or "none" for kind in ("rgb", "text")}
+    start = f"{run.start['path']} ({run.start['digest']})" if run.start else "none"
+    shape = {"layout": run.layout.name, "classes": len(run.classes)}
+    return {**as_dict(run.config), **outer, **caches, **shape, "start": start}
+
+
+def _cache(used: Mapping[str, Any]) -> str:
+    return f"{used['key']} with rows {used.get('rows', 'unknown')}"

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import Config
-from ..data.samples import Features
+from ..data.features import Features
 from ..model import Outputs
+from ..processes import summed
 from .alignment import Alignment, align_loss
 from .refinement import Refinement
 from .standardise import Standardise
 
 
 class Teachers(NamedTuple):
-    """A batch's cached features and which of them are there: rgb [N, D], rgb_present [N], text, text_present."""
+    """A batch's cached features and which of them are there: rgb [n, D], rgb_present [n], text, text_present."""
 
-    rgb: Tensor | None
-    rgb_present: Tensor | None
-    text: Tensor | None
-    text_present: Tensor | None
+    rgb: Tensor | None = None
+    rgb_present: Tensor | None = None
+    text: Tensor | None = None
+    text_present: Tensor | None = None
+
+    def to(self, device: torch.device) -> Teachers:
+        """On the device; on its way while the host goes on."""
+        return Teachers(*(tensor if tensor is None else tensor.to(device, non_blocking=True) for tensor in self))
 
 
 class Losses(NamedTuple):
@@ -41,46 +47,73 @@ class Heads(nn.Module):
         self.refine = refine
 
 
-def build_heads(rgb: Features | None, text: Features | None, *, feature_dim: int, classes: int) -> Heads:
+def build_heads(
+    rgb: Features | None, text: Features | None, *, feature_dim: int, classes: int, config: Config
+) -> Heads:
     """Heads for the features that are there, standardised on the clips that are trained on."""
-    align = Alignment(Standardise.of(rgb.values[rgb.present]), feature_dim) if rgb else None
-    refine = Refinement(Standardise.of(text.values[text.present]), classes) if text else None
+    align = refine = None
+    if rgb is not None:
+        options = {"learned": config.temperature_learned, "project": config.align_project}
+        align = Alignment(_standardise(rgb), feature_dim, temperature=config.temperature, **options)
+    if text is not None:
+        refine = Refinement(_standardise(text), classes)
     return Heads(align, refine)
 
 
-def losses(outputs: Outputs, labels: Tensor, teachers: Teachers, heads: Heads, config: Config) -> Losses:
-    """L = CE(S_M, y) + 0.1 L_c + 0.2 L_R (MMCL, eq. 9).
+def teachers_of(rgb: Features | None, text: Features | None, rows: np.ndarray) -> Teachers:
+    """The cached features of some clips, on the CPU."""
 
-    A clip without a feature counts in the first term only: it is no positive and no negative of L_c, and not in L_R.
+    def pick(features: Features | None) -> tuple[Tensor | None, Tensor | None]:
+        return (None, None) if features is None else (features.gather(rows), torch.from_numpy(features.present[rows]))
+
+    return Teachers(*pick(rgb), *pick(text))
+
+
+def losses(outputs: Outputs, labels: Tensor, teachers: Teachers, heads: Heads, config: Config, count: int) -> Losses:
+    """L = CE(S_M, y) + 0.1 L_c + 0.2 L_R (MMCL, eq. 9), of this process's rows of a global batch of `count` clips.
+
+    Each is a share: summed over all processes they are the means over the global batch. A clip without a feature counts
+    in the first term only: it is no positive and no negative of L_c, and not in L_R. All in float32, whatever autocast
+    is on; nothing here makes an accelerator's host wait.
     """
-    classify = F.cross_entropy(outputs.scores, labels)
-    align, refine = _zero(heads.align, outputs), _zero(heads.refine, outputs)
-    if heads.align is not None and teachers.rgb is not None and teachers.rgb_present is not None:
-        there = teachers.rgb_present
-        if there.sum() > 1:
-            align = align_loss(outputs.feature[there], heads.align(teachers.rgb[there]), config.temperature)
-    if heads.refine is not None and teachers.text is not None and teachers.text_present is not None:
-        there = teachers.text_present
-        if there.any():
-            refined = heads.refine(outputs.scores[there], teachers.text[there])
-            refine = F.cross_entropy(refined, labels[there])
-    total = classify + config.align_weight * align + config.refine_weight * refine
+    with torch.autocast(outputs.scores.device.type, enabled=False):
+        exact = Outputs(outputs.feature.float(), outputs.scores.float())
+        classify = F.cross_entropy(exact.scores, labels, reduction="sum") / count
+        align = _aligned(heads.align, exact, labels, teachers, config, count)
+        refine = _refined(heads.refine, exact, labels, teachers)
+        total = classify + config.align_weight * align + config.refine_weight * refine
     return Losses(total, classify, align, refine)
 
 
-def _zero(head: nn.Module | None, outputs: Outputs) -> Tensor:
-    """0 with a gradient of 0 for the head, so that a batch without features leaves its optimizer in step."""
-    zero = outputs.scores.new_zeros(())
-    return zero if head is None else zero + sum(parameter.sum() for parameter in head.parameters()) * 0
+def _aligned(
+    head: Alignment | None, outputs: Outputs, labels: Tensor, teachers: Teachers, config: Config, count: int
+) -> Tensor:
+    rgb, present = teachers.rgb, teachers.rgb_present
+    if head is None or rgb is None or present is None:
+        return outputs.scores.new_zeros(())
+    skeleton, aligned = head.projection(outputs.feature), head(_where(present, rgb))
+    return align_loss(
+        skeleton, aligned, present, labels, head.temperature, count=count, same_class=config.align_same_class
+    )
 
 
-def teachers_of(rgb: Features | None, text: Features | None, rows: Tensor) -> Teachers:
-    """The cached features of a batch's clips; features and rows lie on one device."""
+def _refined(head: Refinement | None, outputs: Outputs, labels: Tensor, teachers: Teachers) -> Tensor:
+    """L_R = CE(S_R, y), the mean over the clips that have text features; 0, with a gradient of 0, where none has."""
+    text, present = teachers.text, teachers.text_present
+    if head is None or text is None or present is None:
+        return outputs.scores.new_zeros(())
+    each = F.cross_entropy(head(outputs.scores, _where(present, text)), labels, reduction="none")
+    return _where(present, each).sum() / summed(present.sum().to(each)).clamp(min=1)
 
-    def pick(features: Features | None) -> tuple[Tensor | None, Tensor | None]:
-        return (None, None) if features is None else (features.values[rows], features.present[rows])
 
-    return Teachers(*pick(rgb), *pick(text))
+def _where(present: Tensor, x: Tensor) -> Tensor:
+    """Rows [n, ...] that are present; 0, and no gradient, in place of the others, whatever they hold."""
+    return torch.where(present.view(-1, *[1] * (x.ndim - 1)), x, 0)
+
+
+def _standardise(features: Features) -> Standardise:
+    """Fitted to the clips that are trained on; the released code's token ids go in as they are there."""
+    return Standardise(features.dim) if features.raw else Standardise.of(features.mean, features.deviation)
 
 
 def stacked(items: Losses) -> Tensor:

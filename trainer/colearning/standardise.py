@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 
 class Standardise(nn.Module):
-    """(x - mean) / deviation with the training split's statistics; a constant feature becomes 0. [N, D] to [N, D]."""
+    """(x - mean) / deviation with the training split's statistics; a constant feature becomes 0. [N, D] to [N, D].
+
+    As it is made it leaves features as they are.
+    """
 
     mean: Tensor
     deviation: Tensor
@@ -19,14 +23,11 @@ class Standardise(nn.Module):
         self.register_buffer("deviation", torch.ones(dim))
 
     @staticmethod
-    def of(features: Tensor) -> Standardise:
-        """Fitted to features [n, D], in float64."""
-        module = Standardise(features.shape[1])
-        exact = features.double()
-        deviation = exact.std(0, correction=0)
-        constant = deviation <= 1e-6 * exact.abs().amax(0)
-        module.mean.copy_(exact.mean(0))
-        module.deviation.copy_(deviation.masked_fill(constant, torch.inf))
+    def of(mean: np.ndarray, deviation: np.ndarray) -> Standardise:
+        """Fitted to these statistics [D]; a deviation of 0 says that a feature is constant."""
+        module = Standardise(len(mean))
+        module.mean.copy_(torch.from_numpy(mean))
+        module.deviation.copy_(torch.from_numpy(np.where(deviation > 0, deviation, np.inf)))
         return module
 
     def forward(self, features: Tensor) -> Tensor:

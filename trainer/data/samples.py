@@ -1,42 +1,19 @@
-"""Joins skeletons, labels and features by name, and refuses gaps before the first epoch."""
+"""Which feature caches a training means, and which clips it trains on."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ...cache.recipe import Recipe, read_recipe
 from ...cache.skeletons import TRAIN, Skeletons
-from ...cache.store import Rows, find_caches, is_merged, open_cache, verify
-from ...cache.words import few
+from ...cache.store import find_caches, is_merged
 from ..config import Config
 
 PREFIX = 4  # hex digits of a cache's key from which on it is taken for one
-COLUMNS = {"rgb": ("feature",), "text": ("prompt_feature", "answer_feature", "probabilities")}
-
-
-@dataclass(frozen=True)
-class Features:
-    """One modality's features of all clips of a data set, in the skeleton cache's order.
-
-    `values` [clips, D]; `present` [clips] is False where the cache has a failed row, or the clip is not trained on.
-    """
-
-    recipe: Recipe
-    values: Tensor
-    present: Tensor
-    missing: tuple[str, ...]
-
-    @property
-    def digest(self) -> str:
-        """Eight hex digits that change with any value: a cache's rows may be made anew under one key."""
-        return f"{zlib.crc32(self.values.numpy().tobytes()):08x}"
 
 
 @dataclass(frozen=True)
@@ -45,6 +22,22 @@ class Split:
 
     train: np.ndarray
     held_out: np.ndarray
+
+
+def choose_caches(data: Path, wanted: str | None, prompts: Sequence[str] = ()) -> tuple[Path, ...]:
+    """The text caches that --text and any number of --prompt mean: one a prompt, of one model; () for "none".
+
+    Raises ValueError where a prompt is given twice, or where its caches are those of several models.
+    """
+    if prompts and wanted == "none":
+        raise ValueError(f"--prompt {prompts[0]}: chooses among text features, and --text none says to use none")
+    if twice := [prompt for prompt in prompts if prompts.count(prompt) > 1]:
+        raise ValueError(f"--prompt {twice[0]}: given twice")
+    found = [choose_cache(data, "text", wanted, prompt) for prompt in prompts or (None,)]
+    folders = tuple(folder for folder in found if folder is not None)
+    if len(models := sorted({read_recipe(folder).model for folder in folders})) > 1:
+        raise ValueError(f"--prompt: these prompts were asked of {' and '.join(models)}; choose one with --text")
+    return folders
 
 
 def choose_cache(data: Path, kind: str, wanted: str | None, prompt: str | None = None) -> Path | None:
@@ -112,62 +105,3 @@ def _share(text: str) -> float:
     if not 0 < share < 1:
         raise ValueError(text)
     return share
-
-
-def load_features(folder: Path, kind: str, skeletons: Skeletons, rows: np.ndarray, *, allow_missing: bool) -> Features:
-    """The features of the clips in `rows`, joined by name.
-
-    Raises ValueError for another data set's cache, for a damaged row, for a name without a row, for a value that is
-    not finite, and, unless `allow_missing`, for failed rows; it names the clips.
-    """
-    cache = open_cache(folder)
-    _same_dataset(cache, skeletons)
-    names = [skeletons.names[row] for row in rows]
-    damaged = set(verify(folder))
-    mend = "move the folder away and extract again; `mmcl cache verify` names all such rows"
-    _refuse(folder, [name for name in names if name in damaged], "damaged rows for", mend)
-    _refuse(folder, [name for name in names if name not in cache.row_of], "no row for", "extract again: it adds them")
-    failed = tuple(name for name in names if name in cache.failures)
-    if not allow_missing:
-        _refuse(
-            folder,
-            failed,
-            "failed rows for",
-            "mend the videos and extract with --retry-failed, or train without them: --allow-missing",
-        )
-    values = _values(cache, kind, [cache.row_of[name] for name in names])
-    present = np.array([name not in cache.failures for name in names])
-    if not np.isfinite(values[present]).all():
-        bad = [name for name, row, ok in zip(names, values, present, strict=True) if ok and not np.isfinite(row).all()]
-        _refuse(folder, bad, "NaN or Inf in", "the encoder's dtype may be too small; extract again")
-    if not present.any():
-        raise ValueError(f"{folder}: not one training clip has features; say --{kind} none")
-    return Features(
-        cache.recipe,
-        _scatter(values, rows, len(skeletons.names)),
-        _scatter(present, rows, len(skeletons.names)),
-        failed,
-    )
-
-
-def _scatter(found: np.ndarray, rows: np.ndarray, clips: int) -> Tensor:
-    everywhere = np.zeros((clips, *found.shape[1:]), found.dtype)
-    everywhere[rows] = found
-    return torch.from_numpy(everywhere)
-
-
-def _values(cache: Rows, kind: str, rows: list[int]) -> np.ndarray:
-    columns = [cache.array(column)[rows].astype(np.float32) for column in COLUMNS[kind] if column in cache.columns]
-    if not columns:
-        raise ValueError(f"{cache.folder}: none of the columns {', '.join(COLUMNS[kind])}; is it a {kind} cache?")
-    return np.concatenate(columns, axis=1)
-
-
-def _same_dataset(cache: Rows, skeletons: Skeletons) -> None:
-    if cache.recipe.dataset != skeletons.dataset:
-        raise ValueError(f"{cache.folder}: made for {cache.recipe.dataset}, these skeletons are {skeletons.dataset}")
-
-
-def _refuse(folder: Path, names: Sequence[str], what: str, mend: str) -> None:
-    if names:
-        raise ValueError(f"{folder}: {what} {len(names)} training clips ({few(names, 8)}); {mend}")
