@@ -2,122 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import shutil
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
+from mmcl.cache.lock import locked
 from mmcl.cache.merge import merge
 from mmcl.cache.recipe import Recipe
-from mmcl.cache.skeletons import TEST, TRAIN, Skeletons, Split, read_skeletons, write_skeletons
+from mmcl.cache.skeletons import TRAIN, Split, read_skeletons, write_skeletons
 from mmcl.cache.store import create_cache, write_part
 from mmcl.cache.table import Ragged
 from mmcl.pipeline.preparation.layouts import KINECT_V2
-from mmcl.trainer.config import Config
+from mmcl.tests.training import TINY, Watch, features, metrics, people, planned, same, trained, weights
 from mmcl.trainer.data.samples import choose_cache
-from mmcl.trainer.loop.checkpoint import EpochMetrics, State
-from mmcl.trainer.loop.train import epoch_order, learning_rate, train
-from mmcl.trainer.plan import Job, plan
-from mmcl.trainer.run import read_run
-
-TINY = Config(
-    split="xsub", width=8, window=16, crop_frames=16, batch=4, epochs=4, warmup=1, milestones=(3,), lr=0.05, seed=3
-)
-
-KILLED = """
-import os, signal, sys, torch
-from pathlib import Path
-from mmcl.trainer.config import Config, from_dict
-from mmcl.trainer.data.samples import choose_cache
-from mmcl.trainer.plan import Job, plan
+from mmcl.trainer.loop.checkpoint import EpochMetrics
 from mmcl.trainer.loop.train import train
-import json
-torch.set_num_threads(1)
-data, out, where, config = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], from_dict(json.loads(sys.argv[4]), "")
-die = lambda: os.kill(os.getpid(), signal.SIGKILL)
-save, saved = torch.save, []
-def half(content, path):
-    saved.append(path)
-    if where == "state" and len(saved) == 3:
-        Path(path).write_bytes(b"PK half a file")
-        die()
-    save(content, path)
-torch.save = half
-planned = plan(Job(data, out, config, choose_cache(data, "rgb", None), choose_cache(data, "text", None)))
-train(planned, out,
-      lambda done, total: die() if where == "step" and done == 8 else None,
-      lambda line: die() if where == "end" and line.epoch == config.epochs else None)
-"""
-
-
-def features(data: Path, *, failed: tuple[str, ...] = ()) -> None:
-    """An RGB and a text cache for all clips, by model `net` and `llm`."""
-    names = list(read_skeletons(data / "skeletons.h5").names)
-    rng = np.random.default_rng(0)
-    reasons = ["broken video" if name in failed else "" for name in names]
-    for kind, model, column in (("rgb", "net", "feature"), ("text", "llm", "prompt_feature")):
-        folder = create_cache(data, Recipe(kind, "acted", {"model": model}))
-        write_part(folder, 0, names, reasons, {column: rng.normal(size=(len(names), 6)).astype(np.float32)})
-        merge(folder)
-
-
-def planned(data: Path, config: Config = TINY, *, rgb: str | None = "none", text: str | None = "none"):
-    return plan(Job(data, data / "out", config, choose_cache(data, "rgb", rgb), choose_cache(data, "text", text)))
-
-
-def trained(data: Path, out: Path, config: Config = TINY, **caches: str | None) -> State:
-    return train(planned(data, config, **caches), out, lambda done, total: None, lambda line: None)
-
-
-def weights(out: Path, name: str = "model") -> dict[str, torch.Tensor]:
-    return load_file(out / f"{name}.safetensors")
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
-
-
-def metrics(out: Path) -> list[dict[str, str]]:
-    with (out / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def without_seconds(out: Path) -> list[dict[str, str]]:
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in metrics(out)]
-
-
-def test_a_run_killed_anywhere_ends_as_an_unbroken_one(data: Path, tmp_path: Path):
-    """SIGKILL in the middle of an epoch, half-way through writing the state, and after the last epoch's state."""
-    features(data)
-    trained(data, tmp_path / "whole", rgb=None, text=None)
-    config = json.dumps({name: getattr(TINY, name) for name in TINY.__dataclass_fields__})
-    processes = {
-        where: subprocess.Popen([sys.executable, "-c", KILLED, data, tmp_path / where, where, config])
-        for where in ("step", "state", "end")
-    }
-    for where, process in processes.items():
-        out = tmp_path / where
-        assert process.wait(120) == -signal.SIGKILL, where
-        assert not (out / "model.safetensors").exists()
-        assert len(metrics(out)) == {"step": 2, "state": 2, "end": 4}[where]
-        trained(data, out, rgb=None, text=None)
-        for name in ("model", "heads"):
-            assert same(weights(out, name), weights(tmp_path / "whole", name)), (where, name)
-        assert without_seconds(out) == without_seconds(tmp_path / "whole")
-        log = (out / "log.txt").read_text().splitlines()
-        assert [line.split("/")[0] for line in log if line.startswith("epoch")] == [
-            f"epoch   {e}" for e in (1, 2, 3, 4)
-        ]
-        assert f"resumed after epoch {4 if where == 'end' else 2}" in log and log[-1] == "kept epoch 4 (last epoch)"
+from mmcl.trainer.run import read_run
 
 
 def test_a_seed_decides_the_weights(data: Path, tmp_path: Path):
@@ -150,27 +54,12 @@ def test_heads_that_weigh_nothing_change_nothing(data: Path, tmp_path: Path):
     assert not same(weights(tmp_path / "none"), weights(tmp_path / "weighed"))
 
 
-def test_epochs_differ_in_order_and_a_repeat_visits_each_clip_as_often():
-    rows = np.array([3, 5, 8, 13])
-    config = replace(TINY, repeat=3)
-    orders = [epoch_order(rows, config, epoch) for epoch in (0, 1)]
-    assert not torch.equal(*orders) and torch.equal(orders[0], epoch_order(rows, config, 0))
-    for order in orders:
-        assert sorted(order.tolist()) == sorted(rows.tolist() * 3)
-
-
-def test_the_rate_warms_up_and_falls_at_each_milestone():
-    config = Config(lr=0.1, warmup=5, milestones=(8, 10))
-    rates = [learning_rate(config, epoch) for epoch in range(12)]
-    assert rates == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
-    assert learning_rate(replace(config, warmup=0), 0) == 0.1
-
-
 def test_the_same_command_again_finds_all_done(data: Path, tmp_path: Path):
     trained(data, tmp_path / "run")
     before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    done = train(planned(data), tmp_path / "run", lambda *_: pytest.fail("trained"), lambda _: pytest.fail("trained"))
-    assert done.epoch == TINY.epochs
+    watch = Watch(lambda *_: pytest.fail("trained"), lambda _: pytest.fail("trained"))
+    done = train(planned(data), tmp_path / "run", watch)
+    assert done.epoch == TINY.epochs and done.finished
     assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
@@ -228,7 +117,7 @@ def test_run_json_says_what_it_was_made_of(data: Path, tmp_path: Path):
         planned(data, replace(config, allow_missing=False), rgb=None)
     trained(data, tmp_path / "run", config, rgb=None)
     run = read_run(tmp_path / "run")
-    assert run.config == config and run.train_clips == 12 and run.text is None
+    assert run.config == config and run.train_clips == 12 and run.text == ()
     assert run.rgb is not None and run.rgb["settings"]["model"] == "net"
     assert run.missing == {"rgb": [names[0]]}
     assert run.skeletons == read_skeletons(data / "skeletons.h5").digest
@@ -241,7 +130,7 @@ def test_metrics_have_a_line_an_epoch_and_terms_that_add_up(data: Path, tmp_path
     seen: list[EpochMetrics] = []
     steps: list[tuple[int, int]] = []
     job = planned(data, rgb=None, text=None)
-    train(job, tmp_path / "run", lambda *step: steps.append(step), seen.append)
+    train(job, tmp_path / "run", Watch(lambda *step: steps.append(step), seen.append))
     lines = metrics(tmp_path / "run")
     assert [line["epoch"] for line in lines] == ["1", "2", "3", "4"] and [line.epoch for line in seen] == [1, 2, 3, 4]
     assert steps == [(done, 12) for done in range(1, 13)]
@@ -296,10 +185,15 @@ def test_selecting_on_a_test_side_that_is_empty_is_refused(data: Path):
 
 
 def test_a_loss_that_explodes_stops_the_run_and_keeps_the_last_good_state(data: Path, tmp_path: Path):
+    """The line says where, on which clips, what is kept, and what to do."""
     config = replace(TINY, lr=1e9, warmup=0, milestones=(), epochs=50)
-    with pytest.raises(RuntimeError, match=r"epoch (\d+): the loss or a weight is not finite; .* smaller lr") as caught:
+    clips = "|".join(read_skeletons(data / "skeletons.h5").names)
+    wanted = (
+        rf"^epoch (\d+), step \d+: .* not finite.* ((on ({clips})(, ({clips}))*)|after it); .* a smaller lr, or with"
+    )
+    with pytest.raises(RuntimeError, match=wanted) as caught:
         trained(data, tmp_path / "run", config)
-    done = int(str(caught.value).split(":")[0].split()[1]) - 1
+    done = int(str(caught.value).split(",")[0].split()[1]) - 1
     assert not (tmp_path / "run" / "model.safetensors").exists()
     if done:
         state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
@@ -312,41 +206,89 @@ def test_a_loss_that_explodes_stops_the_run_and_keeps_the_last_good_state(data: 
 
 def test_good_epochs_outlive_a_later_explosion(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Two good epochs, then a rate that is far too high: what the two learned lies in state.pt, twice over."""
-    monkeypatch.setattr("mmcl.trainer.loop.train.learning_rate", lambda config, epoch: 0.05 if epoch < 2 else 1e30)
+    rate = lambda config, epoch, *_: 0.05 if epoch < 2 else 1e30  # noqa: E731
+    monkeypatch.setattr("mmcl.trainer.loop.epoch.learning_rate", rate)
     trained(data, tmp_path / "good", replace(TINY, epochs=2))
     for _ in range(2):  # a second attempt ends the same way and harms nothing
-        with pytest.raises(
-            RuntimeError, match=r"epoch 3: .* not finite; epoch 2 is kept in state\.pt; .* another --out"
-        ):
+        with pytest.raises(RuntimeError, match=r"^epoch 3, step \d: .* not finite.*; epoch 2 is kept in state\.pt; "):
             trained(data, tmp_path / "run")
         state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
-        assert state["epoch"] == 2 == len(metrics(tmp_path / "run"))
+        assert (state["epoch"], state["step"]) == (2, 0) and len(metrics(tmp_path / "run")) == 2
         assert same(state["weights"]["model"], weights(tmp_path / "good"))
 
 
-def pairs_of_people(folder: Path) -> Path:
-    """Nine clips of 25 joints, some with two bodies, three classes."""
-    rng = np.random.default_rng(0)
-    bodies = np.array([1, 2] * 4 + [2])
-    found = [rng.normal(size=(m * 20, 25, 3)).astype(np.float32) for m in bodies]
-    sides = np.array([TRAIN] * 6 + [TEST] * 3, np.int8)
-    folder.mkdir()
-    skeletons = Skeletons(
-        dataset="pairs",
-        classes=("hug", "push", "wave"),
-        layout=KINECT_V2,
-        names=tuple(f"clip{row}" for row in range(9)),
-        labels=np.arange(9) % 3,
-        bodies=bodies,
-        joints=Ragged.of(found),
-        splits={"xsub": Split(sides, "repeat")},
+def test_a_weight_that_is_not_finite_after_the_last_step_is_no_good_state(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The loss of the epoch's steps was finite; the last of them spoiled the weights."""
+    rate = lambda config, epoch, step, steps: float("inf") if (epoch, step) == (1, steps - 1) else 0.01  # noqa: E731
+    monkeypatch.setattr("mmcl.trainer.loop.epoch.learning_rate", rate)
+    with pytest.raises(RuntimeError, match=r"^epoch 2, step 3: a weight is not finite after it; epoch 1 is kept"):
+        trained(data, tmp_path / "run")
+    assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["epoch"] == 1
+
+
+@pytest.mark.parametrize("what", ["joints", "features"])
+def test_clips_that_are_not_finite_are_named(data: Path, tmp_path: Path, what: str):
+    """Batch norm spreads a NaN over the whole batch; the line names the clip that brought it, and no other."""
+    features(data)
+    job = planned(data, rgb=None)
+    row = int(job.split.train[5])
+    name = job.skeletons.names[row]
+    if what == "joints":
+        joints = job.skeletons.joints
+        values = joints.values.copy()
+        values[joints.offsets[row] : joints.offsets[row + 1]] = np.nan
+        job = replace(job, skeletons=replace(job.skeletons, joints=Ragged(values, joints.offsets)))
+    else:
+        assert job.rgb is not None
+        column = job.rgb.parts[0].columns["feature"].copy()
+        column[job.rgb.parts[0].rows[row]] = np.inf
+        job = replace(job, rgb=replace(job.rgb, parts=(replace(job.rgb.parts[0], columns={"feature": column}),)))
+    wanted = (
+        rf"^epoch 1, step \d: the loss \(.*\) is not finite: NaN or Inf in the {what} of {name}; nothing is kept; mend"
     )
-    write_skeletons(folder / "skeletons.h5", skeletons)
-    return folder
+    with pytest.raises(RuntimeError, match=wanted):
+        train(job, tmp_path / "run", Watch())
+
+
+def test_a_clipped_gradient_keeps_a_rate_that_is_too_high_from_exploding(data: Path, tmp_path: Path):
+    config = replace(TINY, lr=30.0, warmup=0, milestones=(), epochs=3, weight_decay=0.0)
+    with pytest.raises(RuntimeError, match="clip_grad"):
+        trained(data, tmp_path / "wild", replace(config, lr=1e9))
+    trained(data, tmp_path / "clipped", replace(config, lr=1e9, clip_grad=1e-10))
+    assert all(value.isfinite().all() for value in weights(tmp_path / "clipped").values())
+
+
+def test_two_trainings_never_write_into_one_run(data: Path, tmp_path: Path):
+    trained(data, tmp_path / "run", replace(TINY, epochs=1))
+    wanted = r"process \d+ on .* is at work here, training this run; wait for it, or give another --out"
+    with locked(tmp_path / "run" / "train.lock", wait=False), pytest.raises(BlockingIOError, match=wanted):
+        trained(data, tmp_path / "run", replace(TINY, epochs=1))
+
+
+def test_weights_to_start_from_replace_those_of_the_seed(data: Path, tmp_path: Path):
+    """All that are given; the others are the seed's, and a state on the disk goes before both."""
+    config = replace(TINY, epochs=1, lr=1e-9, weight_decay=0.0)
+    trained(data, tmp_path / "other", replace(TINY, seed=8))
+    trained(data, tmp_path / "seed", config)
+    found = {name: value for name, value in weights(tmp_path / "other").items() if name.startswith("backbone")}
+    job = replace(planned(data, config), start=found)
+    train(job, tmp_path / "run", Watch())
+    after, seed = weights(tmp_path / "run"), weights(tmp_path / "seed")
+    learned = [name for name in found if "running" not in name and "tracked" not in name]
+    assert all(torch.allclose(after[name], found[name], atol=1e-6) for name in learned)
+    assert torch.allclose(after["classifier.weight"], seed["classifier.weight"], atol=1e-6)
+    assert not torch.allclose(
+        seed["backbone.blocks.0.spatial.value.weight"], found["backbone.blocks.0.spatial.value.weight"]
+    )
+    (tmp_path / "run" / "model.safetensors").unlink()
+    train(replace(job, start={name: value + 1 for name, value in found.items()}), tmp_path / "run", Watch())
+    assert same(weights(tmp_path / "run"), after)
 
 
 def test_classes_bodies_and_joints_come_from_the_data(tmp_path: Path):
-    data = pairs_of_people(tmp_path / "pairs")
+    data = people(tmp_path / "pairs")
     trained(data, tmp_path / "run", replace(TINY, epochs=1, batch=3))
     run, model = read_run(tmp_path / "run"), weights(tmp_path / "run")
     assert (run.slots, run.body_rule, run.classes, run.layout) == (2, "repeat", ("hug", "push", "wave"), KINECT_V2)
@@ -361,7 +303,7 @@ def test_features_made_anew_under_their_key_are_another_run(data: Path, tmp_path
     shutil.rmtree(data / "rgb")
     names = list(read_skeletons(data / "skeletons.h5").names)
     folder = create_cache(data, Recipe("rgb", "acted", {"model": "net"}))
-    write_part(folder, 0, names, [""] * len(names), {"feature": np.ones((len(names), 6), np.float32)})
+    write_part(folder, 0, names, [""] * len(names), {"feature": np.random.default_rng(1).normal(size=(len(names), 6))})
     merge(folder)
     with pytest.raises(ValueError, match=r"holds another run; .*\n  rgb: there \w{12} with rows \w{8}, asked \w{12}"):
         trained(data, tmp_path / "run", rgb="net", text="llm")

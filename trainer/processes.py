@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
 
 import torch
@@ -27,9 +28,10 @@ class Share(NamedTuple):
 
 
 def share() -> Share:
-    """The share of this process; the first call joins it to the others."""
-    state = PartialState()
-    return Share(state.process_index, state.num_processes)
+    """The share of this process, as its launcher numbered it; `process_device` joins it to the others."""
+    if dist.is_available() and dist.is_initialized():
+        return Share(dist.get_rank(), dist.get_world_size())
+    return Share(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def alone() -> bool:

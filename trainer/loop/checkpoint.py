@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -17,13 +17,17 @@ from torch import Tensor, nn
 from ...cache.files import write_atomic
 from ..model import SkeletonClassifier
 from ..run import Run
+from .together import from_main
 
 Weights = dict[str, dict[str, Tensor]]  # {"model": ..., "heads": ...}
 
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One line of metrics.csv. `held_out_top1` is that of whatever chooses the epoch; -1 where nothing does."""
+    """One line of metrics.csv: means over the epoch's clips, and the rate of its first step.
+
+    `held_out_top1` is that of whatever chooses the epoch; -1 where nothing does.
+    """
 
     epoch: int
     lr: float
@@ -36,35 +40,69 @@ class EpochMetrics:
     seconds: float
 
 
+class Watcher(Protocol):
+    """Whoever looks on while a run trains: told of every step, of all steps of the run, and of every epoch."""
+
+    def step(self, done: int, total: int) -> None: ...
+    def epoch(self, line: EpochMetrics) -> None: ...
+
+
 @dataclass
 class State:
-    """Where a run stands after whole epochs. `best` holds the weights of the chosen epoch where one is chosen."""
+    """Where a run stands: whole epochs, and the steps of the one after them with the sums of their metrics.
+
+    `best` holds the weights of the chosen epoch where one is chosen. `finished` is False where a run was stopped;
+    `kept` is what lies on the disk, whole epochs and steps.
+    """
 
     epoch: int = 0
+    step: int = 0
+    sums: list[float] = field(default_factory=lambda: [0.0] * 5)
+    seconds: float = 0.0
     history: list[EpochMetrics] = field(default_factory=list)
     best: Weights | None = None
     best_top1: float = -1.0
     best_epoch: int = 0
+    finished: bool = False
+    kept: tuple[int, int] = (0, 0)
+
+    @property
+    def kept_in_words(self) -> str:
+        """Such as "epoch 2", "step 17 of epoch 3"; empty where nothing is kept."""
+        epoch, step = self.kept
+        return f"step {step} of epoch {epoch + 1}" if step else f"epoch {epoch}" if epoch else ""
+
+
+STORED = ("epoch", "step", "sums", "seconds", "best", "best_top1", "best_epoch")
 
 
 def save_state(folder: Path, state: State, weights: Weights, optimizer: torch.optim.Optimizer) -> None:
-    content = {**vars(state), "history": [asdict(line) for line in state.history], "weights": weights}
-    content["optimizer"] = optimizer.state_dict()
+    content: dict[str, Any] = {name: getattr(state, name) for name in STORED}
+    content |= {"history": [asdict(line) for line in state.history]}
+    content |= {"weights": weights, "optimizer": optimizer.state_dict()}
     write_atomic(folder / "state.pt", lambda path: torch.save(content, path))
 
 
 def load_state(folder: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> State:
-    """The state in `folder` into the modules and the optimizer; a fresh State where there is none yet."""
+    """The state in `folder` into the modules and the optimizer; a fresh State where there is none yet.
+
+    The main process reads it for all. Raises ValueError where it is damaged.
+    """
     path = folder / "state.pt"
-    if not path.exists():
-        return State()
     with _explained(path, "move it away to train from the start"):
-        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        found = from_main(lambda: _read(path))
+        if found is None:
+            return State()
         for name, module in modules.items():
             module.load_state_dict(found["weights"][name])
         optimizer.load_state_dict(found["optimizer"])
         history = [EpochMetrics(**line) for line in found["history"]]
-        return State(found["epoch"], history, found["best"], found["best_top1"], found["best_epoch"])
+        stored = {name: found[name] for name in STORED}
+        return State(**stored, history=history, kept=(found["epoch"], found["step"]))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
 
 
 @contextmanager

@@ -2,226 +2,270 @@
 
 from __future__ import annotations
 
+import errno
+import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import nn
 
 from ...cache.files import write_csv
+from ...cache.lock import locked
 from ...cache.skeletons import TEST
-from ..colearning.objective import Heads, Losses, Teachers, build_heads, losses, stacked, teachers_of
+from ..colearning.objective import Heads, build_heads
 from ..config import Config
-from ..data.samples import Features
-from ..data.skeleton import Body, Packed, batch, body_of, draw, pack
+from ..data.skeleton import body_of, pack
 from ..model import SkeletonClassifier
 from ..plan import Plan
-from ..report import epoch_line, kept_line, run_lines
+from ..processes import share, summed
+from ..report import kept_line, run_lines
 from ..run import Run, refuse_other, write_run
-from ..testing.scoring import score, top1
-from .checkpoint import EpochMetrics, State, load_state, save_state, save_weights, weights_of
-from .device import find_device
+from ..testing.scoring import BATCH, score
+from .checkpoint import EpochMetrics, State, Watcher, load_state, save_state, save_weights, weights_of
+from .compute import Network, compiled
+from .device import process_device
+from .epoch import NUMBERS, Epoch, Training, forward_backward, memory_error
+from .gradients import Gradients
+from .inputs import Feed, epoch_order, inputs_of
+from .memory import is_short
+from .schedule import base_rate, learning_rate
+from .together import from_main
+from .view import epoch_line
 
-OnStep = Callable[[int, int], None]  # steps done, steps in all
-OnEpoch = Callable[[EpochMetrics], None]
-
-
-class Materials(NamedTuple):
-    """The data set on the device."""
-
-    packed: Packed
-    labels: Tensor
-    body: Body
-    rgb: Features | None
-    text: Features | None
+LOCK = "train.lock"
 
 
-@dataclass(frozen=True)
-class Training:
-    """What one epoch works on."""
+def train(
+    planned: Plan,
+    out: Path,
+    watch: Watcher,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    device: str | None = None,
+) -> State:
+    """Train, or go on where a run of the same plan was killed or stopped; the last good state is always on disk.
 
-    config: Config
-    device: torch.device
-    model: SkeletonClassifier
-    heads: Heads
-    optimizer: torch.optim.Optimizer
-    materials: Materials
-
-    @property
-    def modules(self) -> dict[str, torch.nn.Module]:
-        return {"model": self.model, "heads": self.heads}
-
-
-def train(planned: Plan, out: Path, on_step: OnStep, on_epoch: OnEpoch) -> State:
-    """Train, or go on where a killed run of the same plan stopped; the last good epoch is always on disk.
-
-    Raises ValueError where `out` holds another run, RuntimeError where the loss stops being finite.
+    Under a launcher all processes train one network; the main one writes. `stop` is asked after each step: where it
+    says True in one process, the state is saved and is not `finished`. Raises ValueError where `out` holds another run,
+    BlockingIOError where another process trains it, RuntimeError where a loss stops being finite or memory is short.
     """
-    training, epochs = _set_up(planned), planned.run.config.epochs
-    if (out / "run.json").exists():
-        refuse_other(out, planned.run)
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        write_run(out, planned.run)
-    state = load_state(out, training.modules, training.optimizer)
-    finished = state.epoch == epochs and (out / "model.safetensors").exists()
-    if not finished:
-        _log(out, *run_lines(planned.run), *([f"resumed after epoch {state.epoch}"] if state.epoch else []))
-    for epoch in range(state.epoch, epochs):
-        line = _one_epoch(training, planned, epoch, on_step)
-        _advance(state, line, training)
-        save_state(out, state, weights_of(training.modules), training.optimizer)
-        _write_metrics(out / "metrics.csv", state.history, planned.run)
-        _log(out, epoch_line(line, planned.run))
-        on_epoch(line)
-    if not finished:
-        _write_metrics(
-            out / "metrics.csv", state.history, planned.run
-        )  # a kill may have come between a state and its metrics
-        save_weights(out, state.best or weights_of(training.modules))
-        _log(out, kept_line(state, planned.run))
+    where = process_device(device)
+    with _sole(out):
+        from_main(lambda: _claim(out, planned.run))
+        training = set_up(planned, where)
+        state = load_state(out, training.modules, training.optimizer)
+        state.finished = state.epoch == planned.run.config.epochs and from_main((out / "model.safetensors").exists)
+        if not state.finished:
+            _train(training, planned, out, state, watch if share().main else _Unwatched(), stop)
     return state
 
 
-def learning_rate(config: Config, epoch: int) -> float:
-    """Linear warm-up, then a tenth at each milestone."""
-    if epoch < config.warmup:
-        return config.lr * (epoch + 1) / config.warmup
-    return config.lr * 0.1 ** sum(epoch >= milestone for milestone in config.milestones)
-
-
-def epoch_order(rows: np.ndarray, config: Config, epoch: int) -> Tensor:
-    """The epoch's clips in its own order, from seed and epoch alone."""
-    order = torch.randperm(len(rows) * config.repeat, generator=_generator(config.seed, epoch))
-    return torch.from_numpy(rows)[order % len(rows)]
-
-
-def _generator(*seed: int) -> torch.Generator:
-    """Random numbers that depend on nothing but these integers: the same after any resume."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-
-
-def _set_up(planned: Plan) -> Training:
-    run, config = planned.run, planned.run.config
-    device = find_device()
-    model, heads = _seeded(planned, config)
+def set_up(planned: Plan, device: torch.device) -> Training:
+    """Network, heads, optimizer and data of a plan on this process's device, as they are before the first step."""
+    run, config, skeletons, own = planned.run, planned.run.config, planned.skeletons, share()
+    model, heads = _seeded(planned)
     model.to(device)
     heads.to(device)
-    optimizer = torch.optim.SGD(
-        [*model.parameters(), *heads.parameters()],
-        lr=config.lr,
+    weights = [*model.parameters(), *heads.parameters()]
+    saves = run.body_rule == "zero" and run.slots > 1
+    return Training(
+        config=config,
+        device=device,
+        share=own,
+        model=model,
+        heads=heads,
+        network=model,
+        optimizer=_optimizer(weights, config),
+        gradients=Gradients(weights, own.world, NUMBERS),
+        packed=pack(skeletons).to(device),
+        labels=torch.tensor(skeletons.split_labels(config.split)).to(device),
+        body=body_of(run.layout, run.slots, run.body_rule),
+        names=skeletons.names,
+        feed=Feed(
+            config=config,
+            share=own,
+            train=planned.split.train,
+            rgb=planned.rgb,
+            text=planned.text,
+            counts=torch.tensor(skeletons.bodies).long(),
+            slots=run.slots if saves else 0,
+            pin=device.type == "cuda",
+        ),
+    )
+
+
+def _seeded(planned: Plan) -> tuple[SkeletonClassifier, Heads]:
+    """The network's start depends on the seed alone, not on which heads are there; then the weights it starts from."""
+    run, config = planned.run, planned.run.config
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)
+        model = run.build()
+        torch.default_generator.manual_seed(config.seed)
+        width, classes = model.classifier.in_features, len(run.classes)
+        heads = build_heads(planned.rgb, planned.text, feature_dim=width, classes=classes, config=config)
+    if planned.start is not None:
+        model.load_state_dict(planned.start, strict=False)
+    return model, heads
+
+
+def _optimizer(weights: list[nn.Parameter], config: Config) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        weights,
+        lr=base_rate(config),
         momentum=config.momentum,
         nesterov=config.momentum > 0,
         weight_decay=config.weight_decay,
         fused=True,
     )
-    body = body_of(run.layout, run.slots, run.body_rule)
-    return Training(config, device, model, heads, optimizer, _on_device(planned, body, device))
 
 
-def _seeded(planned: Plan, config: Config) -> tuple[SkeletonClassifier, Heads]:
-    """The network's start depends on the seed alone, not on which heads are there."""
-    run = planned.run
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(config.seed)
-        model = run.build()
-        torch.default_generator.manual_seed(config.seed)
-        width = model.classifier.in_features
-        return model, build_heads(planned.rgb, planned.text, feature_dim=width, classes=len(run.classes))
+def _train(
+    training: Training, planned: Plan, out: Path, state: State, watch: Watcher, stop: Callable[[], bool]
+) -> None:
+    """The epochs that are left, and what a finished run leaves."""
+    resumed = [f"resumed after {state.kept_in_words}"] if state.kept_in_words else []
+    _log(out, *run_lines(planned.run), *resumed)
+    training = _compiled(training, out)
+
+    def keep() -> None:
+        if training.share.main:
+            save_state(out, state, weights_of(training.modules), training.optimizer)
+        state.kept = (state.epoch, state.step)
+
+    while state.epoch < training.config.epochs:
+        if not Epoch(training, state, keep).run(watch, stop):
+            _log(out, f"stopped after {state.kept_in_words}")
+            return
+        line = _advance(state, training, planned)
+        keep()
+        _write_metrics(out / "metrics.csv", state.history, planned.run)
+        _log(out, epoch_line(line, planned.run))
+        watch.epoch(line)
+    _finish(training, planned.run, out, state)
 
 
-def _on_device(planned: Plan, body: Body, device: torch.device) -> Materials:
-    def move(features: Features | None) -> Features | None:
-        if features is None:
-            return None
-        return replace(features, values=features.values.to(device), present=features.present.to(device))
+def _compiled(training: Training, out: Path) -> Training:
+    """Training with the compiled network where one is asked for; a line says why where that cannot be."""
+    feed, config = training.feed, training.config
 
-    labels = torch.tensor(planned.skeletons.split_labels(planned.run.config.split)).to(device)
-    return Materials(pack(planned.skeletons).to(device), labels, body, move(planned.rgb), move(planned.text))
+    def trial(network: Network) -> None:
+        order = epoch_order(feed.train, config, 0)
+        inputs = inputs_of(feed, order, 0, 0).to(training.device)
+        forward_backward(replace(training, network=network), inputs)
 
-
-def _epoch(training: Training, rows: np.ndarray, epoch: int, on_step: OnStep) -> Tensor:
-    """One pass; an incomplete last batch is left out, other clips each epoch. Mean losses and top-1, [5]."""
-    config, order = training.config, epoch_order(rows, training.config, epoch)
     training.model.train()
-    training.heads.train()
-    for group in training.optimizer.param_groups:
-        group["lr"] = learning_rate(config, epoch)
-    steps = len(order) // config.batch
-    sums = torch.zeros(5, device=training.device)
-    for step in range(steps):
-        chunk = order[step * config.batch : (step + 1) * config.batch]
-        sums += _step(training, chunk, _generator(config.seed, epoch, step))
-        on_step(epoch * steps + step + 1, config.epochs * steps)
-    _refuse_diverged(training, sums, epoch)
-    return (sums / steps).cpu()
+    network, why = _tried(training, trial)
+    training.gradients.clear()
+    if why:
+        _log(out, why)
+        _say(why)
+    return replace(training, network=network)
 
 
-def _refuse_diverged(training: Training, sums: Tensor, epoch: int) -> None:
-    weights = [*training.model.parameters(), *training.heads.parameters()]
-    if not torch.stack([tensor.isfinite().all() for tensor in (sums, *weights)]).all():
-        kept = f"epoch {epoch} is kept in state.pt" if epoch else "nothing is kept"
-        raise RuntimeError(
-            f"epoch {epoch + 1}: the loss or a weight is not finite; {kept}; train with a smaller lr into another --out"
-        )
+def _tried(training: Training, trial: Callable[[Network], None]) -> tuple[Network, str]:
+    try:
+        return compiled(training.model, training.config, training.device, trial)
+    except Exception as error:
+        if not is_short(error):
+            raise
+    raise memory_error(training)
 
 
-def _step(training: Training, rows: Tensor, generator: torch.Generator) -> Tensor:
-    config, things = training.config, training.materials
-    draws = draw(generator, len(rows), config.window)
-    rows = rows.to(training.device)
-    outputs = training.model(batch(things.packed, rows, things.body, config, draws))
-    teachers: Teachers = teachers_of(things.rgb, things.text, rows)
-    labels = things.labels[rows]
-    found: Losses = losses(outputs, labels, teachers, training.heads, config)
-    training.optimizer.zero_grad()
-    found.total.backward()
-    training.optimizer.step()
-    right = (outputs.scores.argmax(1) == labels).float().mean()
-    return torch.cat([stacked(found), right[None]])
+def _advance(state: State, training: Training, planned: Plan) -> EpochMetrics:
+    """Take an epoch whose steps are done into the state."""
+    started, steps = time.monotonic(), training.feed.steps
+    chosen = held_out_top1(training, planned)
+    total, classify, align, refine, right = (number / steps for number in state.sums)
+    rate = learning_rate(training.config, state.epoch, 0, steps)
+    seconds = round(state.seconds + time.monotonic() - started, 2)
+    line = EpochMetrics(state.epoch + 1, rate, total, classify, align, refine, right, chosen, seconds)
+    state.epoch, state.step, state.sums, state.seconds = line.epoch, 0, [0.0] * len(state.sums), 0.0
+    state.history.append(line)
+    if chosen > state.best_top1:
+        state.best, state.best_top1, state.best_epoch = weights_of(training.modules), chosen, line.epoch
+    return line
 
 
-def _held_out_top1(training: Training, planned: Plan) -> float:
-    """Top-1 on whatever chooses the epoch; -1 where nothing does."""
-    config, skeletons = planned.run.config, planned.skeletons
+def held_out_top1(training: Training, planned: Plan) -> float:
+    """Top-1 on whatever chooses the epoch; -1 where nothing does.
+
+    Processes share the clips by whole batches, each the same as one process alone would score.
+    """
+    config, skeletons, own = training.config, planned.skeletons, training.share
     rows = skeletons.rows(config.split, TEST) if config.select_on_test else planned.split.held_out
     if not len(rows):
         return -1.0
-    things = training.materials
-    scores = score(training.model, things.packed, rows, body=things.body, config=config)
-    return top1(scores, skeletons.split_labels(config.split)[rows])
+    mine = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)][own.rank :: own.world]
+    right = 0
+    if mine:
+        some = np.concatenate(mine)
+        scores = score(training.model, training.packed, some, body=training.body, config=config)
+        right = int((scores.argmax(1).numpy() == skeletons.split_labels(config.split)[some]).sum())
+    return summed(torch.tensor(float(right), device=training.device)).item() / len(rows)
 
 
-def _one_epoch(training: Training, planned: Plan, epoch: int, on_step: OnStep) -> EpochMetrics:
-    started = time.monotonic()
-    means = _epoch(training, planned.split.train, epoch, on_step)
-    chosen = _held_out_top1(training, planned)
-    return _metrics(training, epoch, means, chosen, time.monotonic() - started)
+def _finish(training: Training, run: Run, out: Path, state: State) -> None:
+    """The weights that the run keeps; metrics once more, a kill may have come between a state and its metrics."""
+    state.finished = True
+    if training.share.main:
+        _write_metrics(out / "metrics.csv", state.history, run)
+        save_weights(out, state.best or weights_of(training.modules))
+    _log(out, kept_line(state, run))
 
 
-def _metrics(training: Training, epoch: int, means: Tensor, chosen: float, seconds: float) -> EpochMetrics:
-    rate = learning_rate(training.config, epoch)
-    total, classify, align, refine, right = means.tolist()
-    return EpochMetrics(epoch + 1, rate, total, classify, align, refine, right, chosen, round(seconds, 2))
+@contextmanager
+def _sole(out: Path) -> Iterator[None]:
+    """No other training writes into the folder meanwhile; the main process sees to it for all."""
+    with ExitStack() as held:
+        from_main(lambda: _lock(out, held))
+        yield
 
 
-def _advance(state: State, line: EpochMetrics, training: Training) -> None:
-    state.epoch = line.epoch
-    state.history.append(line)
-    if line.held_out_top1 > state.best_top1:
-        state.best, state.best_top1, state.best_epoch = weights_of(training.modules), line.held_out_top1, line.epoch
+def _lock(out: Path, held: ExitStack) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        held.enter_context(locked(out / LOCK, wait=False))
+    except BlockingIOError as error:
+        busy = f"{error.strerror}, training this run; wait for it, or give another --out"
+        raise BlockingIOError(errno.EWOULDBLOCK, busy, str(out)) from None
+
+
+def _claim(out: Path, run: Run) -> None:
+    """The folder is this run's from now on; ValueError with what differs where it is another's."""
+    if (out / "run.json").exists():
+        refuse_other(out, run)
+    else:
+        write_run(out, run)
+
+
+class _Unwatched:
+    """For the processes that say nothing."""
+
+    def step(self, done: int, total: int) -> None:
+        pass
+
+    def epoch(self, line: EpochMetrics) -> None:
+        pass
 
 
 def _write_metrics(path: Path, history: list[EpochMetrics], run: Run) -> None:
     """A line an epoch; `kept` says on every line how the epoch is chosen."""
-    columns = [field.name for field in fields(EpochMetrics)]
-    write_csv(path, [*columns, "kept"], ([*asdict(line).values(), run.selection] for line in history))
+    if share().main:
+        columns = [field.name for field in fields(EpochMetrics)]
+        write_csv(path, [*columns, "kept"], ([*asdict(line).values(), run.selection] for line in history))
 
 
 def _log(out: Path, *lines: str) -> None:
-    with (out / "log.txt").open("a") as file:
-        file.writelines(f"{line}\n" for line in lines)
+    if share().main:
+        with (out / "log.txt").open("a") as file:
+            file.writelines(f"{line}\n" for line in lines)
+
+
+def _say(line: str) -> None:
+    if share().main:
+        print(line, file=sys.stderr)
