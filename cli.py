@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,15 +13,20 @@ import typer
 from .pipeline.commands import caches, models, show
 from .pipeline.data_commands import data as data_sets
 from .pipeline.data_commands import prepare
-from .pipeline.encoders.prompts import PROMPTS
-from .pipeline.stop import Stopped
+from .pipeline.extract_command import extract_features
+from .pipeline.stop import Stop, Stopped
+from .trainer import options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import torch
+    from rich.console import Console
     from rich.table import Table
 
     from .pipeline.report import OnProgress
+    from .trainer.matrix.cells import Matrix
+    from .trainer.plan import Job
     from .trainer.testing.evaluate import Evaluation
 
 app = typer.Typer(
@@ -34,16 +41,6 @@ app.add_typer(data_sets, name="data")
 
 WRONG_USE, FAILURE = 2, 1
 
-DataDir = Annotated[Path, typer.Argument(metavar="DATA", help="A data set's folder, made by `mmcl prepare`.")]
-Prompts = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--prompt",
-        help=f"What to ask the LLM: {', '.join(PROMPTS)}, or one of --prompts; may be repeated; "
-        "holding-object if not given.",
-    ),
-]
-
 
 @app.callback(invoke_without_command=True)
 def top(version: Annotated[bool, typer.Option("--version", help="Say which version this is.")] = False) -> None:
@@ -55,120 +52,78 @@ def top(version: Annotated[bool, typer.Option("--version", help="Say which versi
 
 
 app.command()(prepare)
-
-
-@app.command("extract-features")
-def extract_features(
-    data: DataDir,
-    videos: Annotated[
-        Path | None, typer.Option(help="Folder of the videos, or of folders of frames; not needed for what is cached.")
-    ] = None,
-    rgb: Annotated[str | None, typer.Option(help="RGB or video encoder: a hub id, a folder, or module:Class.")] = None,
-    llm: Annotated[str | None, typer.Option(help="Multimodal LLM: a hub id, a folder, or module:Class.")] = None,
-    prompt: Prompts = None,
-    prompts: Annotated[
-        Path | None, typer.Option(help="A TOML file of your own prompts; all are asked, or those named by --prompt.")
-    ] = None,
-    video_pattern: Annotated[
-        str | None,
-        typer.Option(help="Where a clip's video lies under --videos, such as 'S{setup:03}/{name}_rgb.avi'."),
-    ] = None,
-    person: Annotated[
-        str | None,
-        typer.Option(
-            help="skeleton (joints' places in the picture), a detector (hub id or folder), or frame for whole frames; "
-            "if not given, skeleton where the data has them, else hustvl/yolos-tiny."
-        ),
-    ] = None,
-    batch: Annotated[int, typer.Option(min=1, max=64, help="Clips a batch; halved where memory is short.")] = 16,
-    shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="This process's share: 0/8 to 7/8. torchrun needs none.")
-    ] = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Make the rows of failed clips anew, once the clips are mended.")
-    ] = False,
-    accept_versions: Annotated[
-        bool, typer.Option("--accept-versions", help="Go on with a cache that other library versions began.")
-    ] = False,
-    device: Annotated[
-        str | None, typer.Option(help="Such as cpu or cuda:1, or auto to spread an LLM; the accelerator if not given.")
-    ] = None,
-) -> None:
-    """Videos to caches of person images, RGB features and text features. Run again, it resumes."""
-    from .pipeline.extraction.plan import Request
-    from .pipeline.extraction.shard import find_device, find_shard
-    from .pipeline.extraction.stage import extract_features as run_extract
-    from .pipeline.extraction.wanted import choose_prompts
-    from .pipeline.report import bars, new_console, note_failures, say, show_extraction
-    from .pipeline.stop import clean_stop
-
-    if (prompt or prompts) and not llm:
-        raise ValueError("--prompt and --prompts are questions to a language model; say which with --llm")
-    asked, share = choose_prompts(prompt, prompts), find_shard(shard)
-    console, where = new_console(quiet=share.local > 0), find_device(device, share)
-    request = Request(
-        data, videos, person, rgb, llm, asked, batch, where, share, retry_failed, accept_versions, video_pattern
-    )
-    with clean_stop() as stop, bars(console) as bar:
-        extraction = run_extract(request, bar, stop, lambda line: say(console, line, "yellow"))
-    show_extraction(console, extraction)
-    if stop.signal and extraction.missing:
-        raise Stopped("stopped after a whole unit; run the same command again, it goes on", 128 + stop.signal)
-    failed = note_failures(console, extraction, data / "failures.csv")
-    if failed and not extraction.missing:  # one rank's exit code would be the end of torchrun's other ranks
-        raise typer.Exit(FAILURE)
+app.command("extract-features")(extract_features)
 
 
 @app.command()
 def train(
-    data: DataDir,
-    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/DATASET-SPLIT-STREAM if not given.")] = None,
-    split: Annotated[str | None, typer.Option(help="A split that the data names, such as xsub.")] = None,
-    stream: Annotated[str | None, typer.Option(help="joint, bone, joint-motion or bone-motion.")] = None,
-    rgb: Annotated[str | None, typer.Option(help="RGB features: a model, a cache key, or none.")] = None,
-    text: Annotated[str | None, typer.Option(help="Text features: a model, a cache key, or none.")] = None,
-    prompt: Annotated[str | None, typer.Option(help="Which prompt's text features.")] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="A TOML file; the one shipped for the data set if not given.")
-    ] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the config; may be repeated."),
-    ] = None,
-    validation: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SUBJECTS|FRACTION", help="Training subjects (3,7) or a share of them (0.2) to choose the epoch on."
-        ),
-    ] = None,
-    select_on_test: Annotated[
-        bool, typer.Option("--select-on-test", help="Choose the epoch on the test split; labelled in every output.")
-    ] = False,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Clips whose features failed train on the classification loss only.")
-    ] = False,
+    data: options.DataDir,
+    out: options.Out = None,
+    split: options.Split = None,
+    stream: options.Streams = None,
+    seeds: options.Seeds = None,
+    rgb: options.Rgb = None,
+    text: options.Text = None,
+    prompt: options.Prompts = None,
+    config: options.ConfigFile = None,
+    setting: options.Settings = None,
+    validation: options.Validation = None,
+    select_on_test: options.SelectOnTest = False,
+    allow_missing: options.AllowMissing = False,
+    init: options.Init = None,
+    init_backbone: options.InitBackbone = None,
+    device: options.Device = None,
+    track: options.Track = None,
 ) -> None:
-    """Train a skeleton network against cached features. Run again, it resumes."""
-    from .pipeline.report import bars, new_console, say
-    from .trainer.config import parse_setting
-    from .trainer.loop.train import train as run_train
-    from .trainer.plan import Request, decide, plan
-    from .trainer.report import epoch_line, kept_line, plan_lines
+    """Train a skeleton network against cached features: one, or one a stream and seed. Run again, it resumes."""
+    from .trainer.matrix.cells import into, matrix_of, streams_of
+    from .trainer.plan import Request, decide
 
-    options = {"split": split, "stream": stream, "validation": validation}
+    streams = streams_of(stream) if stream else ()
     flags = {"select_on_test": select_on_test, "allow_missing": allow_missing}
-    given = {name: value for name, value in {**options, **flags}.items() if value not in (None, False)}
-    settings = [*map(parse_setting, setting or ()), given]
-    job = decide(Request(data, out, config, settings, rgb, text, prompt))
-    planned, console = plan(job), new_console()
-    say(console, f"config: {job.config_file}")
-    for line in plan_lines(planned):
-        say(console, line)
-    finished = (job.out / "model.safetensors").exists()
-    with bars(console) as bar:
-        state = run_train(planned, job.out, bar("steps"), lambda line: say(console, epoch_line(line, planned.run)))
-    done = "trained already; " if finished else ""
-    say(console, f"{done}{kept_line(state, planned.run)}; written: {job.out}\nnext: mmcl evaluate {job.out}")
+    keys = options.keys(setting, split=split, stream=",".join(streams[:1]), validation=validation, **flags)
+    job = decide(Request(data, out, config, keys, rgb, text, prompt or (), *options.start(init, init_backbone)))
+    if len(streams) < 2 and seeds is None:
+        _train_one(job, device, track or ())
+    else:
+        _train_all(matrix_of(into(job, out, "matrix"), streams, seeds or 1), device, track or ())
+
+
+@app.command()
+def ablate(
+    data: options.DataDir,
+    out: options.Out = None,
+    split: options.Split = None,
+    stream: options.Streams = None,
+    seeds: options.Seeds = None,
+    rgb: options.Rgb = None,
+    text: options.Text = None,
+    prompt: options.Prompts = None,
+    only: Annotated[str | None, typer.Option(help="Some of them, such as none,FAM,FAM-shuffled.")] = None,
+    config: options.ConfigFile = None,
+    setting: options.Settings = None,
+    validation: options.Validation = None,
+    select_on_test: options.SelectOnTest = False,
+    allow_missing: options.AllowMissing = False,
+    init: options.Init = None,
+    init_backbone: options.InitBackbone = None,
+    device: options.Device = None,
+    track: options.Track = None,
+) -> None:
+    """What co-learning adds: none, FAM, FRM, both, and both with features that say nothing. Run again, it resumes.
+
+    Such features are constant (each clip's is the mean) or shuffled (another clip's).
+    """
+    from .trainer.matrix.cells import ablations_of, into, matrix_of, or_none, streams_of
+    from .trainer.plan import Request, decide
+
+    streams = streams_of(stream) if stream else ()
+    flags = {"select_on_test": select_on_test, "allow_missing": allow_missing}
+    keys = options.keys(setting, split=split, stream=",".join(streams[:1]), validation=validation, **flags)
+    rgb, text = or_none(data, "rgb", rgb), or_none(data, "text", text)
+    job = decide(Request(data, out, config, keys, rgb, text, prompt or (), *options.start(init, init_backbone)))
+    matrix = matrix_of(into(job, out, "ablation"), streams, seeds or 1, ablations_of(only, job))
+    _train_all(matrix, device, track or ())
 
 
 @app.command()
@@ -199,40 +154,86 @@ def evaluate(
 app.command()(show)
 
 
+@models.command()
+def backbones() -> None:
+    """The skeleton networks: parameters, multiply-adds a clip, and where each is from."""
+    from .pipeline.preparation.layouts import KINECT_V2
+    from .pipeline.report import new_console
+    from .trainer.backbones.cost import backbone_table
+
+    new_console().print(backbone_table(KINECT_V2))
+
+
 @app.command()
 def demo(out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo")) -> None:
     """The whole way in about two minutes, on data and tiny models that it makes itself."""
-    from .cache.store import move_caches
-    from .pipeline.demo.synthetic import make_dataset
-    from .pipeline.demo.tiny import build_tiny
-    from .pipeline.report import DEMO_END, bars, demo_table, new_console, say
+    from .pipeline.demo.whole_way import show_whole_way
 
-    console = new_console()
+    show_whole_way(
+        out,
+        lambda data, run, rgb, text: train(data, run, rgb=rgb, text=text),
+        lambda run: _evaluate([run], None)[0].metrics,
+    )
 
-    def step(text: str) -> None:
-        say(console, f"\n{text}", "bold")
 
-    raw, data, run, aside = out / "raw", out / "data" / "demo", out / "run", out / "caches-moved-away"
-    move_caches(aside, data)  # back, where a demo was killed in between
-    step("1. Made here: articulated skeletons acting out 6 classes, and videos rendered from them")
+def _train_one(job: Job, device: str | None, track: Sequence[str]) -> None:
+    from .pipeline.report import say
+    from .pipeline.stop import clean_stop
+    from .trainer.loop.train import train as run_train
+    from .trainer.plan import plan
+    from .trainer.report import kept_line, plan_lines, watched
+
+    console, where, planned = _planned(device, lambda progress: plan(job, progress))
+    for line in (f"config: {job.config_file}", *plan_lines(planned, where)):
+        say(console, line)
+    done = "trained already; " if (job.out / "model.safetensors").exists() else ""
+    with clean_stop() as stop, watched(console, track, planned.run, job.out) as watcher:
+        state = run_train(planned, job.out, watcher, stop=stop, device=device)
+    if not state.finished:
+        say(console, f"{state.kept_in_words} is kept in {job.out}")
+        raise _stopped(stop)
+    say(console, f"{done}{kept_line(state, planned.run)}; written: {job.out}\nnext: mmcl evaluate {job.out}")
+
+
+def _train_all(matrix: Matrix, device: str | None, track: Sequence[str]) -> None:
+    from .pipeline.report import say
+    from .pipeline.stop import clean_stop
+    from .trainer.matrix.runner import plan_matrix, run_matrix
+    from .trainer.matrix.tables import matrix_lines, matrix_table, note_lines
+    from .trainer.report import watched
+
+    console, where, planned = _planned(device, lambda progress: plan_matrix(matrix, progress))
+    for line in matrix_lines(planned, where):
+        say(console, line)
+    with clean_stop() as stop:
+        watching = partial(watched, console, track)
+        found = run_matrix(planned, watching, partial(say, console), stop=stop, device=device)
+    console.print(matrix_table(found.groups, found.about))
+    for line in note_lines(found):
+        say(console, line)
+    if found.stopped:
+        raise _stopped(stop)
+    if found.failed:
+        raise typer.Exit(FAILURE)
+
+
+def _planned(device: str | None, plan: Callable[[OnProgress], Any]) -> tuple[Console, torch.device, Any]:
+    """Where the main process prints, what this one computes on, and a plan; a bar is shown while features are read."""
+    from .pipeline.report import bars, new_console
+    from .trainer.loop.device import process_device
+    from .trainer.processes import share
+
+    where = process_device(device)  # before anything else: it joins the processes that a launcher started
+    console = new_console(quiet=not share().main)
     with bars(console) as bar:
-        make_dataset(raw, progress=bar("clips"))
-    prepare("folder", raw, data)
-    step("2. Stage one: features from tiny models with random weights. They know nothing; yours will.")
-    models = {name: str(build_tiny(name, out / "models")) for name in ("tiny-resnet", "tiny-blip-vqa", "tiny-llava")}
-    extract_features(data, raw / "videos", models["tiny-resnet"], models["tiny-blip-vqa"], person="frame")
-    step("3. Stage two: CTR-GCN against the cached features")
-    train(data, run, rgb="tiny-resnet", text="tiny-blip-vqa")
-    step(f"4. Evaluation, with the feature caches moved away to {aside}")
-    move_caches(data, aside)
-    try:
-        result = _evaluate([run], None)[0]
-    finally:
-        move_caches(aside, data)
-    step("5. Another LLM: person images and RGB features stay as they are, no video is opened")
-    extract_features(data, rgb=models["tiny-resnet"], llm=models["tiny-llava"])
-    console.print(demo_table(result.metrics.top1, result.metrics.chance, result.metrics.clips))
-    say(console, DEMO_END.format(data=data, run=run, raw=raw))
+        shown = cache(lambda: bar("features checked"))
+        return console, where, plan(lambda done, total: shown()(done, total))
+
+
+def _stopped(stop: Stop) -> Stopped:
+    """Stopped by a signal to this process, or under a launcher to another."""
+    number = stop.signal or signal.SIGTERM
+    return Stopped("stopped, and what was trained is kept; run the same command again, it goes on", 128 + number)
 
 
 def _evaluate(runs: list[Path], data: Path | None) -> list[Evaluation]:
@@ -280,9 +281,12 @@ def main() -> None:
 
 
 def _fail(error: Exception, code: int) -> None:
+    from .pipeline.launched import is_said
     from .pipeline.report import error_text
 
-    print(f"mmcl: {error_text(error)}", file=sys.stderr)
+    line = f"mmcl: {error_text(error)}"
+    if not is_said(line):
+        print(line, file=sys.stderr)
     sys.exit(code)
 
 

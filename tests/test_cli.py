@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -13,6 +16,7 @@ import pytest
 
 from mmcl.cli import main
 from mmcl.pipeline.demo.tiny import build_tiny
+from mmcl.tests.training import Watch
 
 FAST = ("--set", "width=8", "--set", "window=16", "--set", "epochs=2", "--set", "batch=4", "--set", "warmup=0")
 
@@ -214,6 +218,65 @@ def test_a_folder_of_other_things_is_no_place_for_a_run(mmcl, data, tmp_path):
     (tmp_path / "run").write_text("a file")
     assert mmcl("train", data, "--rgb", "none", "--text", "none", *FAST, "--out", tmp_path / "run") == 2
     assert "Traceback" not in mmcl.error
+
+
+def test_the_plan_says_what_decides_the_training(mmcl, data, tmp_path):
+    """The rate as it is scaled, its schedule, the precision, and what it computes on."""
+    settings = ("--set", "lr_batch=8", "--set", "schedule=cosine", "--set", "clip_grad=1", "--set", "precision=bf16")
+    train = ("train", data, "--rgb", "none", "--text", "none", *FAST, *settings, "--out", tmp_path / "run")
+    assert mmcl(*train) == 0
+    assert (
+        "lr 0.05 (lr 0.1 for a batch of 8, scaled to 4), warm-up 0, cosine to 0, gradients clipped to 1; bf16"
+        in mmcl.out
+    )
+    assert re.search(r"1 process on \w+\n", mmcl.out)
+    assert mmcl("evaluate", tmp_path / "run") == 0
+    assert "options: width 8 (default 64), schedule cosine (default step), clip_grad 1.0 (default 0.0)" in mmcl.out
+
+
+def test_a_run_starts_from_anothers_weights(mmcl, data, tmp_path):
+    train = ("train", data, "--rgb", "none", "--text", "none", *FAST, "--set", "lr=0.001", "--set", "epochs=1")
+    assert mmcl(*train, "--out", tmp_path / "first") == 0
+    assert mmcl(*train, "--init", tmp_path / "first", "--out", tmp_path / "second") == 0
+    assert str(tmp_path / "first") in mmcl.out
+    assert json.loads((tmp_path / "second" / "run.json").read_text())["start"]["backbone_only"] is False
+    assert mmcl("evaluate", tmp_path / "second") == 0
+    assert str(tmp_path / "first") in mmcl.out
+
+
+def test_several_prompts_teach_together(mmcl, data, raw, models, tmp_path):
+    """--prompt, repeated, takes the text features of all of them."""
+    extract = ("extract-features", data, "--videos", raw, "--person", "frame", "--llm", models / "tiny-blip-vqa")
+    asked = ("--prompt", "holding-object", "--prompt", "touching-head")
+    assert mmcl(*extract, *asked) == 0
+    train = ("train", data, "--rgb", "none", *FAST, "--set", "epochs=1", "--out", tmp_path / "run")
+    assert mmcl(*train) == 2 and "--text: 2 caches fit" in mmcl.error
+    assert mmcl(*train, *asked) == 0
+    assert re.search(r"FRM: tiny-blip-vqa holding-object \(\w+\), tiny-blip-vqa touching-head \(\w+\)", mmcl.out)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_training_that_is_stopped_says_how_to_go_on_and_goes_on(mmcl, data, tmp_path, monkeypatch, number, code):
+    @contextmanager
+    def watched(*_):
+        yield Watch(lambda done, total: os.kill(os.getpid(), number) if done == 2 else None)
+
+    train = ("train", data, "--rgb", "none", "--text", "none", *FAST, "--out", tmp_path / "run")
+    with monkeypatch.context() as patched:
+        patched.setattr("mmcl.trainer.report.watched", watched)
+        assert mmcl(*train) == code
+    assert mmcl.error.endswith("mmcl: stopped, and what was trained is kept; run the same command again, it goes on\n")
+    assert re.search(rf"step \d of epoch 1 is kept in {tmp_path / 'run'}\n", mmcl.out)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert mmcl(*train) == 0
+    assert "kept epoch 2 (last epoch)" in mmcl.out
+
+
+def test_an_unknown_tracker_is_refused_before_the_training(mmcl, data, tmp_path):
+    train = ("train", data, "--rgb", "none", "--text", "none", *FAST, "--out", tmp_path / "run")
+    assert mmcl(*train, "--track", "tensorbord") == 2
+    assert "--track tensorbord: known are tensorboard, wandb" in mmcl.error
+    assert not (tmp_path / "run").exists()
 
 
 def test_default_out_is_under_the_working_folder(mmcl, data, tmp_path, monkeypatch):

@@ -17,8 +17,10 @@ from mmcl.cache.skeletons import read_skeletons
 from mmcl.cache.store import Made, create_cache, is_merged, open_cache, write_part
 from mmcl.cli import app
 from mmcl.pipeline.encoders.families import KNOWN_NOT_TO_WORK, LLM_FAMILIES, RGB_FAMILIES
+from mmcl.pipeline.launched import is_said
 from mmcl.pipeline.tables import side_by_side
 from mmcl.pipeline.videos.person import image_layout, to_jpegs
+from mmcl.trainer.backbones import BACKBONES
 
 ASKED = {"prompt": "holding-object", "prompt_text": "Whether?", "candidates": ["yes", "no"], "dtype": "float32"}
 
@@ -262,6 +264,23 @@ def test_encoders_names_every_family_what_it_needs_and_what_does_not_work():
     for kind, reason in KNOWN_NOT_TO_WORK:
         assert f"{kind}: {reason}" in said
     assert "module:Class" in said
+
+
+def test_backbones_are_listed_with_what_they_cost():
+    said = output("models", "backbones")
+    assert all(name in said for name in BACKBONES)
+    assert "ctrgcn │ 1.46 M │" in said
+
+
+def test_what_launched_processes_all_have_to_say_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Another line is said, and without a launcher every line."""
+    for rank, said in ((0, False), (1, True)):
+        (tmp_path / str(rank)).mkdir()
+        monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / str(rank) / "error.json"))
+        assert is_said("mmcl: batch 1: too few") is said
+    assert not is_said("mmcl: the disk is full")
+    monkeypatch.delenv("TORCHELASTIC_ERROR_FILE")
+    assert not is_said("mmcl: batch 1: too few")
 
 
 def test_show_draws_the_clips_that_are_named_or_one_a_class(data: Path, tmp_path: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -20,13 +21,17 @@ from mmcl.cache.recipe import Recipe
 from mmcl.cache.skeletons import TEST, Split, read_skeletons, write_skeletons
 from mmcl.cache.store import create_cache, write_part
 from mmcl.cache.table import Ragged
+from mmcl.tests.training import Watch
 from mmcl.trainer.config import Config
-from mmcl.trainer.data.samples import choose_cache
+from mmcl.trainer.data.samples import choose_cache, choose_caches
+from mmcl.trainer.loop.start import Start
 from mmcl.trainer.loop.train import train
 from mmcl.trainer.plan import Job, plan
+from mmcl.trainer.run import read_run
 from mmcl.trainer.testing.confusion import draw_confusion
 from mmcl.trainer.testing.evaluate import Evaluation, evaluate
 from mmcl.trainer.testing.metrics import measure
+from mmcl.trainer.testing.notes import notes_of
 
 TINY = Config(split="xsub", width=8, window=16, crop_frames=16, batch=4, epochs=2, warmup=0, milestones=(), lr=0.05)
 KINDS = ("rgb", "text")
@@ -51,8 +56,7 @@ def nothing(*_: object) -> None:
 
 
 def trained(data: Path, out: Path, config: Config = TINY, caches: str | None = "none") -> Path:
-    rgb, text = (choose_cache(data, kind, caches) for kind in KINDS)
-    train(plan(Job(data, out, config, rgb, text)), out, nothing, nothing)
+    train(plan(Job(data, out, config, choose_cache(data, "rgb", caches), choose_caches(data, caches))), out, Watch())
     return out
 
 
@@ -145,8 +149,59 @@ def test_notes_say_what_was_used_and_what_was_missing(own: Path):
     assert notes[0] == "epoch: last epoch"
     gap = "1 of 12 training clips had no features and were masked out"
     assert notes[1].startswith("FAM: frozen net, cache ") and notes[1].endswith(gap)
-    assert notes[2].startswith("FRM: frozen llm, prompt holding-object, cache ") and len(notes) == 3
+    assert notes[2].startswith("FRM: frozen llm, prompt holding-object, cache ") and notes[2].endswith(gap)
+    assert notes[3:] == ["options: width 8 (default 64)"]
     assert json.loads((own / "evaluation" / "results.json").read_text())["notes"] == notes
+
+
+def test_notes_name_the_control_and_every_option_that_is_not_the_default(own: Path):
+    """Options of FAM and FRM only where there are such; what the weights were at first; nothing where all is usual."""
+    run = read_run(own)
+    config = replace(
+        run.config, features="shuffled", precision="bf16", temperature_learned=True, align_same_class=False
+    )
+    config = replace(config, refine_features=("answer_ids",), schedule="cosine", width=64)
+    notes = notes_of(replace(run, config=config))
+    assert "CONTROL, shuffled features: every training clip is given another one's, which says nothing of it" in notes
+    network = "options: schedule cosine (default step), precision bf16 (default fp32)"
+    heads = "temperature_learned on (default off), align_same_class off (default on), refine_features answer_ids"
+    assert notes[-1] == f"{network}, {heads} (default prompt_feature+answer_feature+probabilities)"
+    alone = notes_of(replace(run, config=config, rgb=None, text=(), missing={}))
+    assert alone[1:] == ["FAM: none", "FRM: none", network]
+    usual = notes_of(replace(run, config=replace(run.config, width=64)))
+    assert not [note for note in usual if note.startswith(("CONTROL", "options"))]
+    start = Start("runs/first", "ab12", backbone_only=True, loaded=3, entries=4, left_out=("stem",)).as_dict()
+    assert any("runs/first" in note and "stem" in note for note in notes_of(replace(run, start=start)))
+
+
+def test_several_prompts_are_all_named(own: Path):
+    run = read_run(own)
+    other = {**run.text[0], "key": "0123456789ab", "settings": {"model": "llm", "prompt": "touching-head"}}
+    [note] = [note for note in notes_of(replace(run, text=(*run.text, other))) if note.startswith("FRM: ")]
+    assert re.search(
+        r"frozen llm, prompt holding-object, cache \w+ \+ llm, prompt touching-head, cache 0123456789ab", note
+    )
+
+
+def test_a_run_of_an_older_version_is_tested_all_the_same(own: Path):
+    """Its config lacks the newer keys, its one text cache is no list, and it has no start."""
+    wanted = evaluate(own, None, nothing)
+    described = json.loads((own / "run.json").read_text())
+    new = ("schedule", "clip_grad", "lr_batch", "precision", "compile", "features", "align_input", "refine_features")
+    described["config"] = {name: value for name, value in described["config"].items() if name not in new}
+    described["text"] = described["text"][0]
+    del described["start"]
+    (own / "run.json").write_text(json.dumps(described))
+    found = evaluate(own, None, nothing)
+    assert found.metrics.top1 == wanted.metrics.top1 and found.notes == wanted.notes
+    (own / "run.json").write_text(json.dumps(described | {"text": None, "missing": {"rgb": []}}))
+    assert "FRM: none" in evaluate(own, None, nothing).notes
+
+
+def test_skeletons_that_were_read_already_are_not_read_again(own: Path, taught: Path, monkeypatch: pytest.MonkeyPatch):
+    wanted, skeletons = evaluate(own, None, nothing), read_skeletons(taught / "acted" / "skeletons.h5")
+    monkeypatch.setattr("mmcl.trainer.testing.evaluate.read_whole", lambda path: pytest.fail("read"))
+    assert evaluate(own, None, nothing, skeletons=skeletons).metrics.top1 == wanted.metrics.top1
 
 
 def test_evaluating_again_gives_the_same_numbers(own: Path):
@@ -174,7 +229,8 @@ def test_an_epoch_chosen_on_the_test_set_is_labelled_everywhere(
     with (run / "metrics.csv").open(newline="") as file:
         assert result.metrics.top1 == max(float(line["held_out_top1"]) for line in csv.DictReader(file))
     summary = json.loads((run / "evaluation" / "results.json").read_text())
-    assert summary["select_on_test"] is True and "epoch: best epoch CHOSEN ON THE TEST SET" in summary["notes"]
+    assert summary["select_on_test"] is True and summary["kept"] == "best epoch CHOSEN ON THE TEST SET"
+    assert "epoch: best epoch CHOSEN ON THE TEST SET" in summary["notes"]
     assert titles == [f"acted xsub joint: top-1 {result.metrics.top1:.1%} of 12, best epoch CHOSEN ON THE TEST SET"]
     for file in ("log.txt", "metrics.csv", "evaluation/per_class.csv", "evaluation/confusion.csv"):
         assert "CHOSEN ON THE TEST SET" in (run / file).read_text()
@@ -230,7 +286,7 @@ def test_data_that_moved_is_asked_for(data: Path, tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="the data of this run is not there; pass --data with where it is now"):
         evaluate(run, None, nothing)
     result = evaluate(run, tmp_path / "moved", nothing)
-    assert isinstance(result, Evaluation) and len(result.notes) == 3
+    assert isinstance(result, Evaluation) and not [note for note in result.notes if note.startswith("data: ")]
 
 
 def test_a_split_without_test_clips_is_refused(own: Path, data: Path):

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from ..cache.skeletons import TEST
-from .loop.checkpoint import EpochMetrics, State
+from .config import Config
+from .loop.checkpoint import State
+from .loop.schedule import base_rate
+from .loop.start import Start, start_line
+from .processes import share
 from .run import Run
 from .testing.metrics import per_class
+from .testing.notes import HEADS
 
 if TYPE_CHECKING:  # training says its lines without loading what evaluation draws with
+    import torch
+    from rich.console import Console
+
+    from .loop.checkpoint import Watcher
     from .plan import Plan
     from .testing.evaluate import Evaluation
 
@@ -24,36 +36,63 @@ def run_lines(run: Run) -> list[str]:
     clips = f"{run.train_clips} training clips{held}, {len(run.classes)} classes"
     network = f"{config.backbone}, width {config.width}, {config.window} frames, {run.slots} bodies"
     schedule = f"batch {config.batch}, {config.epochs} epochs, seed {config.seed}; keeps the {run.selection}"
-    lines = [f"{run.dataset} {config.split}, {config.stream}: {clips}", f"{network}; {schedule}"]
-    for kind, head in (("rgb", "FAM"), ("text", "FRM")):
-        cache = getattr(run, kind)
-        missing = len(run.missing.get(kind, ()))
-        masked = f"; {missing} clips without features train on the classification loss only" if missing else ""
-        used = f"{cache['settings'].get('model')} ({cache['key']}){masked}" if cache else "none"
-        lines.append(f"{head}: {used}")
+    lines = [f"{run.dataset} {config.split}, {config.stream}: {clips}", f"{network}; {schedule}", _numbers_line(config)]
+    if run.start:
+        lines.append(start_line(Start(**run.start)))
+    return [*lines, *(_teacher_line(run, kind) for kind in HEADS)]
+
+
+def _numbers_line(config: Config) -> str:
+    """The learning rate, scaled where that was asked for, its schedule, and how the network computes."""
+    rate = f"lr {base_rate(config):g}"
+    if config.lr_batch:
+        rate += f" (lr {config.lr:g} for a batch of {config.lr_batch}, scaled to {config.batch})"
+    falls = f"a tenth at {', '.join(map(str, config.milestones))}" if config.milestones else "constant"
+    fall = "cosine to 0" if config.schedule == "cosine" else falls
+    clipped = f", gradients clipped to {config.clip_grad:g}" if config.clip_grad else ""
+    compiled = "" if config.compile == "off" else f", compiled ({config.compile})"
+    return f"{rate}, warm-up {config.warmup}, {fall}{clipped}; {config.precision}{compiled}"
+
+
+def _teacher_line(run: Run, kind: str) -> str:
+    """What teaches FAM or FRM, and the clips that have no features."""
+    caches = [f"{_model(cache)} ({cache['key']})" for cache in run.teachers(kind)]
+    if not caches:
+        return f"{HEADS[kind]}: none"
+    control = "" if run.config.features == "real" else f"; CONTROL: {run.config.features} features"
+    missing = len(run.missing.get(kind, ()))
+    masked = f"; {missing} clips without features train on the classification loss only" if missing else ""
+    return f"{HEADS[kind]}: {', '.join(caches)}{control}{masked}"
+
+
+def _model(cache: Mapping[str, Any]) -> str:
+    settings = cache["settings"]
+    return f"{settings.get('model')}{' ' + settings['prompt'] if 'prompt' in settings else ''}"
+
+
+def plan_lines(planned: Plan, device: torch.device) -> list[str]:
+    """The same, what it computes on, and what evaluation will say of the split."""
+    config, world = planned.run.config, share().world
+    share_of = f", {config.batch / world:g} clips of a batch each" if world > 1 else ""
+    lines = [*run_lines(planned.run), f"{world} process{'es' if world > 1 else ''} on {device.type}{share_of}"]
+    if not len(planned.skeletons.rows(config.split, TEST)):
+        lines.append(f"split {config.split} has no test clips: `mmcl evaluate` will refuse this run")
     return lines
-
-
-def plan_lines(planned: Plan) -> list[str]:
-    """The same, and what evaluation will say of the split."""
-    config, skeletons = planned.run.config, planned.skeletons
-    if len(skeletons.rows(config.split, TEST)):
-        return run_lines(planned.run)
-    return [*run_lines(planned.run), f"split {config.split} has no test clips: `mmcl evaluate` will refuse this run"]
-
-
-def epoch_line(line: EpochMetrics, run: Run) -> str:
-    """One epoch: rate, losses, top-1 in training and on what chooses the epoch, where something does."""
-    where = "TEST SET" if run.config.select_on_test else "held out"
-    chosen = f"  {where} {line.held_out_top1:6.1%}" if line.held_out_top1 >= 0 else ""
-    parts = f"{line.classify:.3f} + align {line.align:.3f} + refine {line.refine:.3f}"
-    loss = f"lr {line.lr:.4f}  loss {line.loss:.3f} ({parts})"
-    return f"epoch {line.epoch:3d}/{run.config.epochs}  {loss}  train {line.train_top1:6.1%}{chosen}"
 
 
 def kept_line(state: State, run: Run) -> str:
     """Which epoch's weights the run keeps, and why."""
     return f"kept epoch {state.best_epoch if state.best else state.epoch} ({run.selection})"
+
+
+@contextmanager
+def watched(console: Console, track: Sequence[str], run: Run, out: Path) -> Iterator[Watcher]:
+    """A Watcher that shows a run while it trains, and logs it with the named trackers."""
+    from .loop.tracking import both, tracker
+    from .loop.view import view
+
+    with tracker(track, out, run) as tracked, view(console, run) as shown:
+        yield both(shown, tracked)
 
 
 def result_table(result: Evaluation) -> Table:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 
 from ...cache.files import write_atomic, write_bytes, write_csv
 from ...cache.skeletons import TEST, Skeletons, read_whole
@@ -21,6 +21,7 @@ from ..run import Run, read_run
 from .confusion import draw_confusion
 from .leaks import leaked
 from .metrics import Metrics, measure, per_class
+from .notes import notes_of
 from .scoring import score
 
 
@@ -42,41 +43,55 @@ class Evaluation:
     notes: list[str]
 
 
-def evaluate(folder: Path, data: Path | None, progress: Callable[[int, int], None]) -> Evaluation:
+def evaluate(
+    folder: Path,
+    data: Path | None,
+    progress: Callable[[int, int], None],
+    *,
+    device: torch.device | None = None,
+    skeletons: Skeletons | None = None,
+) -> Evaluation:
     """Score the run's test clips and write FOLDER/evaluation, or FOLDER/evaluation-DATASET for another data set's.
 
-    `data` replaces the data set's folder that the run remembers. Raises FileNotFoundError or ValueError where run or
-    data are missing, unfinished, or do not fit each other.
+    `data` replaces the data set's folder that the run remembers, and `skeletons` are what is in it where that has been
+    read already. Raises FileNotFoundError or ValueError where run or data are missing, unfinished, or do not fit.
     """
     run = read_run(folder)
     model = load_model(folder, run)
-    skeletons = _read_data(run, data)
+    skeletons = skeletons or _read_data(run, data)
     _refuse_misfit(run, skeletons, folder, moved=data is not None)
     rows = skeletons.rows(run.config.split, TEST)
     if not len(rows):
         raise ValueError(f"{skeletons.dataset}: split {run.config.split} has no test clips")
-    device = find_device()
+    device = device or find_device()
     body = body_of(run.layout, run.slots, run.body_rule)
     packed = pack(skeletons).to(device)
     scores = score(model.to(device), packed, rows, body=body, config=run.config, progress=progress).numpy()
+    result = _judge(run, skeletons, rows, scores, sum(p.numel() for p in model.parameters()), folder)
+    result.folder.mkdir(exist_ok=True)
     labels = skeletons.split_labels(run.config.split)[rows]
+    write_scores(result.folder, scores, labels, [skeletons.names[row] for row in rows], run.selection)
+    _write_tables(result)
+    _write_summary(result)  # last: where it is, the evaluation is whole
+    return result
+
+
+def _judge(
+    run: Run, skeletons: Skeletons, rows: np.ndarray, scores: np.ndarray, parameters: int, folder: Path
+) -> Evaluation:
+    labels, known = skeletons.split_labels(run.config.split)[rows], _known(run, skeletons, rows)
     own = "evaluation" if skeletons.dataset == run.dataset else f"evaluation-{Path(skeletons.dataset).name}"
-    metrics, known = measure(scores, labels), _known(run, skeletons, rows)
     result = Evaluation(
         run,
         skeletons.dataset,
-        metrics,
+        measure(scores, labels),
         None if known is None else int(known.sum()),
         None if known is None or known.all() else float((scores.argmax(1) == labels)[~known].mean()),
-        sum(p.numel() for p in model.parameters()),
+        parameters,
         folder / own,
         notes(run, skeletons),
     )
     result.notes.extend(_leak_note(result))
-    result.folder.mkdir(exist_ok=True)
-    write_scores(result.folder, scores, labels, [skeletons.names[row] for row in rows], run.selection)
-    _write_summary(result)
-    _write_tables(result)
     return result
 
 
@@ -103,21 +118,6 @@ def notes(run: Run, skeletons: Skeletons) -> list[str]:
     elif skeletons.digest != run.skeletons:
         found.append(f"data: not what was trained on ({run.skeletons}), but {skeletons.digest}")
     return found
-
-
-def notes_of(run: Run) -> list[str]:
-    """How its epoch was chosen, and what taught it."""
-    return [f"epoch: {run.selection}", _teacher_note(run, "rgb", "FAM"), _teacher_note(run, "text", "FRM")]
-
-
-def _teacher_note(run: Run, kind: str, head: str) -> str:
-    cache: Mapping[str, Any] | None = getattr(run, kind)
-    if cache is None:
-        return f"{head}: none"
-    settings, missing = cache["settings"], len(run.missing[kind])
-    asked = f", prompt {settings['prompt']}" if "prompt" in settings else ""
-    gap = f"; {missing} of {run.train_clips} training clips had no features and were masked out" if missing else ""
-    return f"{head}: frozen {settings.get('model', '?')}{asked}, cache {cache['key']}{gap}"
 
 
 def _read_data(run: Run, data: Path | None) -> Skeletons:
@@ -171,6 +171,7 @@ def _write_summary(result: Evaluation) -> None:
         "leaked_clips": result.leaked,
         "top1_without_leaked": result.top1_unleaked,
         "parameters": result.parameters,
+        "kept": result.run.selection,
         "select_on_test": config.select_on_test,
         "notes": result.notes,
     }

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..backbones.bodies import bodies_of
 from ..config import Config
 from ..data.skeleton import Body, Packed, batch
 from ..model import SkeletonClassifier
@@ -26,10 +27,12 @@ def score(
 ) -> Tensor:
     """S_M of the clips in `rows`, without augmentation, float32 [rows, K] on the CPU. Leaves the model in eval mode."""
     model.eval()
-    found = []
+    found, counts, device = [], packed.bodies.cpu(), packed.start.device
     with torch.inference_mode():
-        for chunk in torch.as_tensor(rows, device=packed.start.device).split(BATCH):
-            found.append(model(batch(packed, chunk, body, config, None)).scores.float().cpu())
+        for chunk in torch.as_tensor(rows).split(BATCH):
+            bodies = bodies_of(counts[chunk], body.slots, device) if body.rule == "zero" else None
+            clips = batch(packed, chunk.to(device), body, config, None)
+            found.append(model(clips, bodies).scores.float().cpu())
             progress(sum(map(len, found)), len(rows))
     return torch.cat(found)
 

@@ -17,8 +17,9 @@ from ..data.skeleton import body_of, pack
 from ..loop.checkpoint import load_model
 from ..loop.device import find_device
 from ..run import Run, read_run
-from .evaluate import notes_of, write_scores
+from .evaluate import write_scores
 from .metrics import Metrics, measure, per_class
+from .notes import notes_of
 from .scoring import score
 
 MEANING = (
@@ -223,6 +224,7 @@ def _write_summary(result: TransferResult) -> None:
         "classes": {line.name: line.trained_as for line in result.classes},
         "left_out": list(result.left_out),
         "classes_chosen_by": transfer.source,
+        "kept": run.selection,
         "select_on_test": run.config.select_on_test,
         "notes": result.notes,
     }
