@@ -20,6 +20,7 @@ from rich.text import Text
 
 from ..cache.files import write_csv
 from ..cache.skeletons import TEST, TRAIN, Skeletons
+from ..cache.words import printable
 from .extraction.clock import DEVICE_STEPS, Clock, bottleneck
 
 if TYPE_CHECKING:
@@ -89,11 +90,6 @@ def plain(console: Console, title: str) -> OnProgress:
             )
 
     return progress
-
-
-def printable(text: str) -> str:
-    """The text without control characters: a file's name or an LLM's answer can't steer the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def error_text(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SAID = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "can't allocate memory")
+from ...cache.words import SHORT_OF_MEMORY
 
 
 def is_shortage(error: Exception) -> bool:
@@ -10,7 +10,7 @@ def is_shortage(error: Exception) -> bool:
     import torch  # not at the top: encoders are named before anything heavy is loaded
 
     typed = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return typed or (isinstance(error, RuntimeError) and any(words in str(error) for words in SAID))
+    return typed or (isinstance(error, RuntimeError) and any(words in str(error) for words in SHORT_OF_MEMORY))
 
 
 def too_large(said: str) -> RuntimeError:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..report import printable
+from ...cache.words import printable
 
 WIDTH = 480  # pixels of a card's content; a strip fits as it is
 PADDING, GAP, MARGIN = 20, 24, 40  # inside a card, between cards, around the page

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import gc
 import os
@@ -11,15 +10,11 @@ from collections.abc import Callable
 
 import torch
 
+from ...cache.words import SHORT_OF_MEMORY
 from ..config import Config
+from .heap import give_back_freed
 
-SAID = (
-    *("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
-    *("can't allocate memory", "not enough memory", "std::bad_alloc", "Cannot allocate memory"),
-    "could not create a primitive",  # oneDNN, where there is no memory for the code that it generates
-)
 LEAST = 2  # clips: a batch norm needs more than one
-MMAP_THRESHOLD, MAPPED = -3, 1 << 16  # glibc's M_MMAP_THRESHOLD, and the bytes from which memory is mapped
 
 
 def is_short(error: BaseException) -> bool:
@@ -28,7 +23,7 @@ def is_short(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in SAID)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in SHORT_OF_MEMORY)
 
 
 def fitting_batch(trial: Callable[[int], None], batch: int) -> int:
@@ -37,7 +32,7 @@ def fitting_batch(trial: Callable[[int], None], batch: int) -> int:
     `batch` has failed already and is not tried again. What a trial raises for want of memory is taken as the answer;
     anything else passes through. On a CPU a fifth is held back for the holes of a heap, which trials are spared.
     """
-    spared = _map_tensors()
+    spared = not torch.cuda.is_initialized() and give_back_freed()
     _free()
     low, high = 0, batch
     while not low and high > LEAST:
@@ -60,17 +55,6 @@ def _runs(trial: Callable[[int], None], clips: int) -> bool:
     finally:
         _free()
     return True
-
-
-def _map_tensors() -> bool:
-    """From here on the CPU's tensors go back to the system when they are freed; False where that is not for us to say.
-
-    Else a trial would measure the holes that the failed step has left in the heap.
-    """
-    libc = ctypes.CDLL(None)
-    if torch.cuda.is_initialized() or not hasattr(libc, "mallopt"):
-        return False
-    return bool(libc.mallopt(MMAP_THRESHOLD, MAPPED))
 
 
 def _free() -> None:

@@ -31,6 +31,7 @@ from .compute import Network, compiled
 from .device import process_device
 from .epoch import NUMBERS, Epoch, Training, forward_backward, memory_error
 from .gradients import Gradients
+from .heap import keep_freed
 from .inputs import Feed, epoch_order, inputs_of
 from .memory import is_short
 from .schedule import base_rate, learning_rate
@@ -55,6 +56,8 @@ def train(
     BlockingIOError where another process trains it, RuntimeError where a loss stops being finite or memory is short.
     """
     where = process_device(device)
+    if where.type == "cpu":
+        keep_freed()
     with _sole(out):
         from_main(lambda: _claim(out, planned.run))
         training = set_up(planned, where)
@@ -80,7 +83,7 @@ def set_up(planned: Plan, device: torch.device) -> Training:
         model=model,
         heads=heads,
         network=model,
-        optimizer=_optimizer(weights, config),
+        optimizer=_optimizer(model, heads, config),
         gradients=Gradients(weights, own.world, NUMBERS),
         packed=pack(skeletons).to(device),
         labels=torch.tensor(skeletons.split_labels(config.split)).to(device),
@@ -113,9 +116,12 @@ def _seeded(planned: Plan) -> tuple[SkeletonClassifier, Heads]:
     return model, heads
 
 
-def _optimizer(weights: list[nn.Parameter], config: Config) -> torch.optim.Optimizer:
+def _optimizer(model: nn.Module, heads: nn.Module, config: Config) -> torch.optim.Optimizer:
+    """SGD; a learned temperature is not drawn to 1 by the weight decay."""
+    learned = [weight for name, weight in heads.named_parameters() if name.endswith("log_temperature")]
+    others = [weight for weight in (*model.parameters(), *heads.parameters()) if all(weight is not t for t in learned)]
     return torch.optim.SGD(
-        weights,
+        [{"params": others}, *({"params": [weight], "weight_decay": 0.0} for weight in learned)],
         lr=base_rate(config),
         momentum=config.momentum,
         nesterov=config.momentum > 0,

@@ -17,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ...cache.words import printable
 from ..run import Run
 from .checkpoint import EpochMetrics, Watcher
 
@@ -153,12 +154,7 @@ class Picture:
 def _title(run: Run) -> str:
     config = run.config
     network = f"{config.backbone}, width {config.width}, batch {config.batch}, seed {config.seed}"
-    return _printable(f"{run.dataset} {config.split}, {config.stream}: {network}; keeps the {run.selection}")
-
-
-def _printable(text: str) -> str:
-    """A data set's name can't steer the terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return printable(f"{run.dataset} {config.split}, {config.stream}: {network}; keeps the {run.selection}")
 
 
 def _cells(line: EpochMetrics, run: Run) -> list[tuple[str, str]]:
