@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from ...cache.skeletons import Layout
 from .aggregate import aggregate
-from .bodies import Bodies, pick_bodies, pool_bodies
+from .bodies import Bodies, pool_bodies
 from .graph import adjacency
 from .norm import BatchNorm
+from .stem import body_rows
 
 SUBSETS = 3
 BLOCKS = ((1, 1), (1, 1), (1, 1), (1, 1), (2, 2), (2, 1), (2, 1), (4, 2), (4, 1), (4, 1))  # channels in widths, stride
@@ -40,14 +41,10 @@ class CTRGCN(nn.Module):
         )
 
     def forward(self, skeletons: Tensor, bodies: Bodies | None = None) -> Tensor:
-        n, c, t, v, m = skeletons.shape
-        x = skeletons.permute(0, 4, 3, 1, 2)  # N M V C T
-        x = self.data_bn(x.reshape(n, m * v * c, t)).view(n * m, v, c, t)
-        x = pick_bodies(x, bodies).transpose(1, 2).contiguous()
-        weight = None if bodies is None else bodies.weight
+        x, weight = body_rows(skeletons, self.data_bn, bodies), None if bodies is None else bodies.weight
         for block in self.blocks:
             x = block(x, weight)
-        return pool_bodies(x.mean((2, 3)), n, bodies)
+        return pool_bodies(x.mean((2, 3)), len(skeletons), bodies)
 
 
 class Block(nn.Module):
