@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmcl.trainer.backbones.original import from_original
+from mmcl.trainer.backbones.originals.ctrgcn import from_original
 
 from .training_networks import Case, Scores, batch_of, ours, plain, scores_of
 from .training_rows import Row, measured

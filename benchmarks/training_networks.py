@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmcl.cache.skeletons import Layout
 from mmcl.pipeline.preparation.layouts import KINECT_V1, KINECT_V2
 from mmcl.trainer.backbones.bodies import bodies_of
-from mmcl.trainer.backbones.original import from_original
+from mmcl.trainer.backbones.originals.ctrgcn import from_original
 from mmcl.trainer.model import SkeletonClassifier, build_model
 
 from .training_plain import Plain

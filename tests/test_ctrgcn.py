@@ -11,7 +11,8 @@ import torch
 
 from mmcl.pipeline.preparation.layouts import KINECT_V1, KINECT_V2
 from mmcl.trainer.backbones.graph import adjacency
-from mmcl.trainer.backbones.original import from_original, load_original
+from mmcl.trainer.backbones.originals.ctrgcn import from_original
+from mmcl.trainer.backbones.originals.load import load_original
 from mmcl.trainer.model import build_model
 
 GOLDEN = np.load(Path(__file__).parent / "data" / "ctrgcn_ntu120.npz", allow_pickle=False)
@@ -91,8 +92,8 @@ def test_original_checkpoint_file_loads_with_prefix_and_refuses_others(tmp_path)
     torch.save({f"module.{name}": value for name, value in original_state().items()}, tmp_path / "original.pt")
     torch.save({"other": torch.zeros(1)}, tmp_path / "other.pt")
     model = build_model("ctrgcn", KINECT_V2, bodies=2, width=64, classes=120)
-    model.load_state_dict(load_original(tmp_path / "original.pt"))
-    with pytest.raises(ValueError, match=r"not an original CTR-GCN checkpoint: it has no 'data_bn\.weight'"):
+    model.load_state_dict(load_original(tmp_path / "original.pt").state)
+    with pytest.raises(ValueError, match=r"other\.pt: not an original checkpoint of ctrgcn, ctrsgcn, hdgcn"):
         load_original(tmp_path / "other.pt")
 
 

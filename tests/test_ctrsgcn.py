@@ -7,7 +7,7 @@ import torch
 
 from mmcl.pipeline.preparation.layouts import KINECT_V2
 from mmcl.tests.golden import Golden
-from mmcl.trainer.backbones.original_ctrsgcn import from_original
+from mmcl.trainer.backbones.originals.ctrsgcn import from_original
 from mmcl.trainer.model import SkeletonClassifier, build_model
 
 GOLDEN = Golden("ctrsgcn_ntu120")

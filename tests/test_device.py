@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmcl.trainer.backbones.original import load_original
+from mmcl.trainer.backbones.originals.load import load_original
 from mmcl.trainer.loop.checkpoint import load_state
 from mmcl.trainer.loop.device import find_device, process_device
 

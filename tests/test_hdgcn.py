@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,7 +11,8 @@ from mmcl.cache.skeletons import Layout
 from mmcl.pipeline.preparation.layouts import COCO_17, H36M_17, KINECT_V1, KINECT_V1_UTD, KINECT_V2, LAYOUTS
 from mmcl.tests.golden import Golden
 from mmcl.trainer.backbones.hierarchy import LEVELS, centre_of_mass, hierarchical_graph, levels
-from mmcl.trainer.backbones.original_hdgcn import from_original
+from mmcl.trainer.backbones.originals.hdgcn import from_original
+from mmcl.trainer.backbones.originals.load import load_original
 from mmcl.trainer.model import SkeletonClassifier, build_model
 
 GOLDEN = Golden("hdgcn_ntu120")
@@ -121,6 +124,13 @@ def test_original_checkpoint_may_have_prefixes_and_others_are_refused():
     assert all(torch.equal(value, prefixed[name]) for name, value in from_original(GOLDEN.state).items())
     with pytest.raises(ValueError, match=r"not an original HD-GCN checkpoint: it has no 'l1\.gcn1\.PA'"):
         from_original({name: value for name, value in GOLDEN.state.items() if name != "l1.gcn1.PA"})
+
+
+def test_the_file_of_an_original_says_which_network_it_is_of(tmp_path: Path):
+    torch.save({f"module.{name}": value for name, value in GOLDEN.state.items()}, tmp_path / "original.pt")
+    backbone, state = load_original(tmp_path / "original.pt")
+    assert backbone == "hdgcn"
+    build_model("hdgcn", KINECT_V2, bodies=2, width=64, classes=120).load_state_dict(state)
 
 
 def test_start_follows_the_authors_distributions():

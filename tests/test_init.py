@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from mmcl.cache.skeletons import Layout
 from mmcl.pipeline.preparation.layouts import KINECT_V1, KINECT_V1_UTD, KINECT_V2
-from mmcl.trainer.backbones.original import load_original
+from mmcl.trainer.backbones.originals.load import load_original
 from mmcl.trainer.config import Config
 from mmcl.trainer.loop.start import read_start, start_line
 from mmcl.trainer.run import Run, write_run
@@ -119,7 +119,7 @@ def test_an_original_checkpoint_is_a_start(original: Path):
     run = run_of(width=64, classes=tuple(map(str, range(120))))
     start, entries = read_start(original, run, False)
     assert start.loaded == len(run.build().state_dict())
-    assert all(torch.equal(value, entries[name]) for name, value in load_original(original).items())
+    assert all(torch.equal(value, entries[name]) for name, value in load_original(original).state.items())
 
 
 def test_an_original_checkpoint_lends_its_backbone_to_other_joints_and_classes(original: Path):
@@ -180,7 +180,9 @@ def test_damaged_files_are_one_line(tmp_path: Path, name: str):
     (tmp_path / name).write_bytes(b"" if "empty" in name else b"half of a file, or less" * 9)
     said = refused(tmp_path / name, run_of())
     assert said.startswith(f"{tmp_path / name}: no weights to start from (")
-    assert said.endswith("wanted a run's folder, its model.safetensors, or an original CTR-GCN .pt")
+    assert said.endswith(
+        "wanted a run's folder, its model.safetensors, or an original .pt of CTR-GCN, CTRS-GCN or HD-GCN"
+    )
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"model": {"a": torch.zeros(1)}}, torch.zeros(3), {"data_bn.weight": "x"}])

@@ -43,7 +43,7 @@ AllowMissing = Annotated[
 Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda:1; the accelerator if not given.")]
 Init = Annotated[
     Path | None,
-    typer.Option(help="Start from these weights: a run's folder, model.safetensors, or CTR-GCN's own .pt."),
+    typer.Option(help="Start from these weights: a run's folder, model.safetensors, or an original .pt."),
 ]
 InitBackbone = Annotated[
     Path | None, typer.Option(help="The same for what fits of the backbone: other classes, other joints.")

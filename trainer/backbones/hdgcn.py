@@ -1,8 +1,8 @@
 """HD-GCN (Lee et al., ICCV 2023): hierarchically decomposed graph convolution.
 
-Written from the paper and its MIT-licensed release (github.com/Jho-Yonsei/HD-GCN), with T innermost and what can be
-computed together computed together: the reductions of all L pairs of levels as one convolution, their 3 L aggregations
-as one product and their 3 L convolutions as one, and what does not change over time computed once, not once a frame.
+Written from the paper and its MIT-licensed release (github.com/Jho-Yonsei/HD-GCN), with what can be computed together
+computed together: the reductions of all L pairs of levels as one convolution, their 3 L convolutions as one product and
+their 3 L aggregations as another, and what does not change over time computed once, not once a frame.
 Axes: B bodies of all clips, C channels, V joints, T frames, L pairs of neighbouring levels, S = 3 subsets, Q = C / 4.
 """
 
@@ -74,8 +74,7 @@ class Block(nn.Module):
 class HierarchicalConvolution(nn.Module):
     """For each pair of levels three subsets' graph convolutions and one over nearest joints, a quarter of C_out each.
 
-    out = ReLU(BN(sum_l a_l y_l) + down(x)), a_l from the attention. [B, C_in, V, T] to
-    [B, C_out, V, T].
+    out = ReLU(BN(sum_l a_l y_l) + down(x)), a_l from the attention. [B, C_in, V, T] to [B, C_out, V, T].
     """
 
     def __init__(self, c_in: int, c_out: int, graph: Tensor, *, attend: bool) -> None:
@@ -101,8 +100,8 @@ class HierarchicalConvolution(nn.Module):
         x = x.transpose(2, 3).contiguous()  # joints innermost: a topology serves all channels and frames in one product
         reduced = F.relu_(self.reduce_bn(self.reduce(x), weight))
         values = (self.value @ reduced.view(b, self.pairs, -1, t * v)).view(b, self.pairs, SUBSETS, -1, v)
-        moving = (values @ self.topology.transpose(2, 3)).view(b, self.pairs, SUBSETS, -1, t, v)
-        moving = self.value_bn(moving.add_(self.bias[..., None, None]).view(b, -1, t, v), weight)
+        moving = (values @ self.topology.transpose(2, 3)).add_(self.bias.repeat_interleave(t, 2)[..., None])
+        moving = self.value_bn(moving.view(b, -1, t, v), weight)
         still = self.nearest(reduced.mean(2), weight).view(b, self.pairs, -1, v)
         y = self.bn(self.over_pairs(moving.view(b, self.pairs, -1, t, v), still, weight), weight)
         return F.relu_(y + (x if self.down is None else self.down(x, weight))).transpose(2, 3).contiguous()
@@ -174,7 +173,7 @@ class NearestConvolution(nn.Module):
 
 
 def _largest(x: Tensor) -> Tensor:
-    """The largest over time of [..., T, V]; its place is looked for only where a gradient goes there: that takes longer."""
+    """The largest over time of [..., T, V]; its place is looked for, which takes longer, only where a gradient goes."""
     return x.max(-2).values if x.requires_grad else x.amax(-2)
 
 
@@ -197,4 +196,6 @@ class _SumOfShares(torch.autograd.Function):
         parts, shares = ctx.saved_tensors
         flat = grads[0].flatten(2)
         dots = [torch.linalg.vecdot(part.flatten(2), flat) for part in parts.unbind(1)]
-        return grads[0][:, None] * shares, torch.stack(dots, 1).view(shares.shape)
+        # into an own tensor: the product's own order of axes would be copied by whoever comes next
+        d_parts = torch.mul(grads[0][:, None], shares, out=torch.empty_like(parts))
+        return d_parts, torch.stack(dots, 1).view(shares.shape)

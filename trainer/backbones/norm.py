@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..processes import all_reduced, alone
 
 EPSILON, MOMENTUM = 1e-5, 0.1  # torch's own
-CANCELS = 100.0  # squared mean over variance from which on the quick variance loses digits
+CANCELS = 100.0  # squared mean over variance and epsilon from which on the quick variance loses digits
 
 
 class BatchNorm(nn.Module):
@@ -84,7 +84,7 @@ def _statistics(rows: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Te
     """Mean and variance [C] of all processes' weighted rows [B, C, L], and how many values went in; float64."""
     if not _asks_nothing(rows):
         mean, variance, count = _combined(*_quick_moments(rows), rows.shape[2], weight)
-        if bool((mean**2 <= CANCELS * variance).all()):
+        if bool((mean**2 <= CANCELS * (variance + EPSILON)).all()):
             return mean, variance, count
     return _combined(*_exact_moments(rows), rows.shape[2], weight)
 

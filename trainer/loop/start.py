@@ -15,14 +15,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ...cache.words import few
-from ..backbones.original import load_original
+from ..backbones.originals.load import load_original
 from ..run import Run, read_run
 
 BACKBONE = "backbone."
 COUNTER = "num_batches_tracked"
 OF_A_NORM = ("weight", "bias", "running_mean", "running_var", COUNTER)
 NAMED = 6  # groups of entries that a line names
-WANTED = "wanted a run's folder, its model.safetensors, or an original CTR-GCN .pt"
+WANTED = "wanted a run's folder, its model.safetensors, or an original .pt of CTR-GCN, CTRS-GCN or HD-GCN"
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Sizes(NamedTuple):
 
 
 def read_start(path: Path, run: Run, backbone_only: bool) -> tuple[Start, dict[str, Tensor]]:
-    """What is loaded of a run's folder, a model.safetensors or an original CTR-GCN .pt, and its entries on the CPU.
+    """What is loaded of a run's folder, a model.safetensors or an original .pt, and its entries on the CPU.
 
     The entries go into `run.build()` with `load_state_dict(entries, strict=False)`; nothing is written. Raises
     FileNotFoundError, or ValueError with what is other there: anything, or with `backbone_only` half of the backbone.
@@ -100,16 +100,16 @@ def _read(path: Path) -> Found:
         if path.is_dir():
             raise ValueError(f"{path}: its training has not finished; run the same `mmcl train` again, it resumes")
         raise FileNotFoundError(f"{path}: no such file; {WANTED}")
-    original = file.suffix in (".pt", ".pth")
-    state = _load(file, original)
+    backbone, state = _load(file)
     if bad := [name for name, value in state.items() if not value.isfinite().all()]:
         raise ValueError(f"{path}: holds numbers that are not finite ({few(bad, 1)}); start from another")
-    return Found(path, file, state, run.config.backbone if run else "ctrgcn" if original else None, run)
+    return Found(path, file, state, run.config.backbone if run else backbone, run)
 
 
-def _load(file: Path, original: bool) -> dict[str, Tensor]:
+def _load(file: Path) -> tuple[str | None, dict[str, Tensor]]:
+    """The network that a file names, where it does, and its entries."""
     try:
-        return load_original(file) if original else load_file(file)
+        return load_original(file) if file.suffix in (".pt", ".pth") else (None, load_file(file))
     except (SafetensorError, ValueError, RuntimeError, LookupError, AttributeError, TypeError) as error:
         said = (str(error) or type(error).__name__).splitlines()[0].removeprefix(f"{file}: ")
         raise ValueError(f"{file}: no weights to start from ({said}); {WANTED}") from error

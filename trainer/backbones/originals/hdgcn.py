@@ -7,32 +7,20 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .ctrgcn import BLOCKS
-from .original import _norm, _projection, _temporal
+from .parts import network, norm, projection, temporal
 
 
 def from_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The entries of an original state dict as the entries of ours; "module." prefixes are taken off.
-
-    Raises ValueError where one is missing.
-    """
-    state = {name.removeprefix("module."): value for name, value in state.items()}
-    try:
-        ours = {f"backbone.data_bn.{k}": v for k, v in _norm(state, ["data_bn"]).items()}
-        for index in range(len(BLOCKS)):
-            block = _block(state, f"l{index + 1}")
-            ours |= {f"backbone.blocks.{index}.{name}": value for name, value in block.items()}
-        return ours | {"classifier.weight": state["fc.weight"], "classifier.bias": state["fc.bias"]}
-    except KeyError as error:
-        raise ValueError(f"not an original HD-GCN checkpoint: it has no {error}") from error
+    """The entries of an original state dict as the entries of ours; ValueError where one is missing."""
+    return network(state, _block, "HD-GCN")
 
 
 def _block(state: dict[str, Tensor], block: str) -> dict[str, Tensor]:
     tcn = f"{block}.tcn1"
     biases = {f"{tcn}.branches.{i}.3.conv.bias": state[f"{tcn}.branches.{i}.3.bias"].flatten() for i in range(2)}
-    parts = {"spatial": _spatial(state, f"{block}.gcn1"), "temporal": _temporal(state | biases, tcn)}
+    parts = {"spatial": _spatial(state, f"{block}.gcn1"), "temporal": temporal(state | biases, tcn)}
     if f"{block}.residual.conv.weight" in state:
-        parts["project"] = _projection(state, f"{block}.residual.conv", f"{block}.residual.bn")
+        parts["project"] = projection(state, f"{block}.residual.conv", f"{block}.residual.bn")
     return {f"{part}.{name}": value for part, entries in parts.items() for name, value in entries.items()}
 
 
@@ -46,11 +34,11 @@ def _spatial(state: Mapping[str, Tensor], gcn: str) -> dict[str, Tensor]:
     ours |= _convolution(state, [f"{gcn}.conv_down.{pair}" for pair in range(pairs)], "reduce")
     nearest = _nearest(state, [f"{gcn}.conv.{pair}.{subsets}" for pair in range(pairs)])
     ours |= {f"nearest.{name}": value for name, value in nearest.items()}
-    ours |= {f"bn.{k}": v for k, v in _norm(state, [f"{gcn}.bn"]).items()}
+    ours |= {f"bn.{k}": v for k, v in norm(state, [f"{gcn}.bn"]).items()}
     if f"{gcn}.aha.aggregate.weight" in state:
         ours |= {f"attention.{name}": value for name, value in _attention(state, f"{gcn}.aha").items()}
     if f"{gcn}.down.0.weight" in state:
-        ours |= {f"down.{k}": v for k, v in _projection(state, f"{gcn}.down.0", f"{gcn}.down.1").items()}
+        ours |= {f"down.{k}": v for k, v in projection(state, f"{gcn}.down.0", f"{gcn}.down.1").items()}
     return ours
 
 
@@ -63,10 +51,10 @@ def _attention(state: Mapping[str, Tensor], aha: str) -> dict[str, Tensor]:
 
 def _nearest(state: Mapping[str, Tensor], names: list[str]) -> dict[str, Tensor]:
     weight = torch.cat([state[f"{name}.conv.0.weight"] for name in names]).flatten(1)
-    return {"weight": weight} | {f"bn.{k}": v for k, v in _norm(state, [f"{name}.conv.1" for name in names]).items()}
+    return {"weight": weight} | {f"bn.{k}": v for k, v in norm(state, [f"{name}.conv.1" for name in names]).items()}
 
 
 def _convolution(state: Mapping[str, Tensor], names: list[str], ours: str) -> dict[str, Tensor]:
     """Convolutions with their batch norms that lie side by side in ours, as one."""
     entries = {f"{ours}.{entry}": torch.cat([state[f"{n}.0.{entry}"] for n in names]) for entry in ("weight", "bias")}
-    return entries | {f"{ours}_bn.{k}": v for k, v in _norm(state, [f"{name}.1" for name in names]).items()}
+    return entries | {f"{ours}_bn.{k}": v for k, v in norm(state, [f"{name}.1" for name in names]).items()}
