@@ -131,7 +131,7 @@ def _refuse(found: Found, here: Mapping[str, Tensor], run: Run, backbone_only: b
     why = "; ".join(others) or _first_other(found.state, here)
     backbone = [name for name in here if name.startswith(BACKBONE)]
     fit = sum(name in entries for name in backbone)
-    usable = found.backbone in (None, run.config.backbone) and fit >= len(backbone) / 2
+    usable = not _another_backbone(found, run) and fit >= len(backbone) / 2
     if backbone_only and not usable:
         raise ValueError(f"--init-backbone {path}: another network, {fit} of {len(here)} backbone entries fit ({why})")
     if not backbone_only and (others or len(entries) < len(here) or len(found.state) > len(here)):
@@ -143,7 +143,7 @@ def _differences(found: Found, here: Mapping[str, Tensor], run: Run) -> list[str
     """What is other there, in words; empty where nothing that has a word is."""
     there, ours, known = _sizes(found.state), _sizes(here), found.run
     said = []
-    if found.backbone not in (None, run.config.backbone):
+    if _another_backbone(found, run):
         said.append(f"backbone {found.backbone} there, {run.config.backbone} here")
     elif known and known.config.width != run.config.width:
         said.append(f"width {known.config.width} there, {run.config.width} here")
@@ -159,6 +159,13 @@ def _differences(found: Found, here: Mapping[str, Tensor], run: Run) -> list[str
         old, new = next((a, b) for a, b in zip(known.classes, run.classes, strict=True) if a != b)
         said.append(f"class {old!r} there, {new!r} here")
     return said
+
+
+def _another_backbone(found: Found, run: Run) -> bool:
+    """Whether the weights are known to be another network's; an original HD-GCN does not say its centre."""
+    here = run.config.backbone
+    same = (None, here) if found.run else (None, here, here.partition("-")[0])
+    return found.backbone not in same
 
 
 def _sizes(state: Mapping[str, Tensor]) -> Sizes:
