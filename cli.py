@@ -276,6 +276,8 @@ def main() -> None:
         _fail(error, WRONG_USE)
     except (OSError, RuntimeError) as error:
         _fail(error, FAILURE)
+    except MemoryError:
+        _fail(RuntimeError("memory is too short for this; close other programs, or take a smaller batch"), FAILURE)
     except Stopped as error:
         _fail(error, error.code)
 

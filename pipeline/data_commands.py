@@ -126,7 +126,7 @@ def finding_table(checked: Checked) -> Table:
     """A line a finding: how bad, what, in which clips, what it means and how to mend it."""
     from rich.table import Table
 
-    from .report import cell
+    from ..cache.words import cell
 
     styles = {"error": "red", "warning": "yellow", "note": "cyan"}
     table = Table(show_lines=True)

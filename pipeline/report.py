@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from ..cache.files import write_csv
 from ..cache.skeletons import TEST, TRAIN, Skeletons
-from ..cache.words import printable
+from ..cache.words import cell, printable
 from .extraction.clock import DEVICE_STEPS, Clock, bottleneck
 
 if TYPE_CHECKING:
@@ -97,11 +96,6 @@ def error_text(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return printable(f"{error.filename}: {error.strerror}")
     return printable(str(error))
-
-
-def cell(text: str) -> str:
-    """The text as a table shows it: printable, and its brackets no markup."""
-    return escape(printable(text))
 
 
 def data_table(skeletons: Skeletons) -> Table:

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ import pytest
 from mmcl.cache.lock import locked
 from mmcl.cache.skeletons import Split, read_skeletons, write_skeletons
 from mmcl.cli import main
-from mmcl.tests.training import TINY, Watch, features, same, trained, weights
+from mmcl.tests.training import TINY, Watch, ended, features, same, trained, weights
 from mmcl.trainer.run import read_run
 
 # one epoch of one step: what is tested is who trains what, not training
@@ -173,6 +174,41 @@ def test_a_cell_that_fails_is_recorded_and_the_others_go_on(
     assert [line["status"] for line in cells(out)] == ["tested", "tested"]
 
 
+def test_the_last_command_says_why_a_cell_fails(
+    mmcl: Command, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import mmcl.trainer.matrix.runner as runner
+
+    for why in ("the disk is full", "the disk is away"):
+
+        def train(*_: object, why: str = why, **__: object):
+            raise OSError(why)
+
+        monkeypatch.setattr(runner, "train", train)
+        assert mmcl("train", data, *SPLIT, *NONE, "--seeds", "1", "--out", tmp_path / "out") == 1
+        assert [line["error"] for line in cells(tmp_path / "out")] == [why]
+
+
+def test_a_cell_whose_results_are_damaged_is_tested_again(mmcl: Command, data: Path, tmp_path: Path):
+    command = ("train", data, *SPLIT, *NONE, "--seeds", "1", "--out", tmp_path / "out")
+    assert mmcl(*command) == 0
+    before, results = cells(tmp_path / "out"), tmp_path / "out" / "joint" / "seed1" / "evaluation" / "results.json"
+    results.write_text("{}")
+    assert mmcl(*command) == 0
+    assert "done already" not in mmcl.out and cells(tmp_path / "out") == before
+    assert json.loads(results.read_text())["top1"] == float(before[0]["top1"])
+
+
+def test_a_smaller_command_into_the_same_folder_says_what_its_table_leaves_out(
+    mmcl: Command, data: Path, tmp_path: Path
+):
+    command, left_out = ("train", data, *SPLIT, *NONE, "--out", tmp_path / "out"), "left out of the table"
+    assert mmcl(*command, "--seeds", "2") == 0 and left_out not in mmcl.out
+    assert mmcl(*command, "--seeds", "1") == 0
+    assert f"{left_out}, as they are no cells of this command: joint/seed2" in mmcl.out
+    assert [line["run"] for line in cells(tmp_path / "out")] == ["joint/seed1"]
+
+
 def test_a_real_divergence_is_a_failed_cell(mmcl: Command, data: Path, tmp_path: Path):
     settings = ("--set=lr=1e30", "--set=batch=4", "--set=epochs=2")
     assert mmcl("train", data, *SPLIT, *NONE, *settings, "--seeds", "1", "--out", tmp_path / "out") == 1
@@ -243,6 +279,17 @@ def started(*words: object, launcher: tuple[str, ...] = ()) -> subprocess.Popen[
     return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
+def launched(code: str, *words: object) -> list[subprocess.Popen[str]]:
+    """Two processes of a launcher that does not look after them: each runs the code on the words."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    common |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+    command, pipe = [sys.executable, "-c", code, *map(str, words)], subprocess.PIPE
+    each = [os.environ | common | {"RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+    return [subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) for environment in each]
+
+
 def test_two_processes_share_a_matrix_without_a_coordinator(data: Path, tmp_path: Path):
     """The same command twice at once: every cell is trained by one of them, and the table at the end is whole."""
     out = tmp_path / "out"
@@ -265,3 +312,45 @@ def test_launched_processes_train_each_cell_together_and_say_things_once(data: P
     assert [line["status"] for line in cells(out)] == ["tested"]
     said, error = refused.communicate(timeout=240)
     assert refused.returncode != 0 and error.count("mmcl: batch 1: ") == 1, error
+
+
+MAIN_FAILS = """
+import sys
+import mmcl.trainer.loop.train as loop
+from mmcl.cli import main
+from mmcl.trainer.processes import share
+
+def log(*words):
+    if share().main:
+        raise ValueError("a letter that no file takes")
+
+loop._log = log
+main()
+"""
+
+
+def test_an_error_of_the_main_process_alone_ends_a_launched_matrix_with_its_reason(data: Path, tmp_path: Path):
+    """The others can't go on without it, and that they lost it is not why the cell failed."""
+    command = ("train", data, *SPLIT, *NONE, "--seeds", "2", "--out", tmp_path / "out")
+    main_one, other = launched(MAIN_FAILS, *command)
+    assert "mmcl: a letter that no file takes" in ended(main_one, 2)
+    with other:
+        assert other.wait(timeout=240) != 0
+    assert (tmp_path / "out" / "joint" / "seed1" / "failed.txt").read_text() == "a letter that no file takes\n"
+    assert not (tmp_path / "out" / "joint" / "seed2").exists()
+
+
+def test_an_error_that_the_main_process_meets_for_all_is_one_cells_alone(data: Path, tmp_path: Path):
+    """A damaged state of the first of two cells: recorded, and both processes train the second."""
+    first = tmp_path / "out" / "joint" / "seed1"
+    first.mkdir(parents=True)
+    (first / "state.pt").write_bytes(b"PK half a file")
+    both = launched(
+        "from mmcl.cli import main; main()", "train", data, *SPLIT, *NONE, "--seeds", "2", "--out", tmp_path / "out"
+    )
+    said = [ended(process, 1) for process in both]
+    assert "failed: joint/seed1: " in said[0]
+    assert [(line["status"], "state.pt: damaged" in line["error"]) for line in cells(tmp_path / "out")] == [
+        ("failed", True),
+        ("tested", False),
+    ]

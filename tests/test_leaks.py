@@ -10,6 +10,7 @@ import numpy as np
 
 from mmcl.cache.skeletons import TEST, TRAIN, Skeletons, read_skeletons, write_skeletons
 from mmcl.cache.table import Ragged
+from mmcl.tests.training import Watch
 from mmcl.trainer.config import Config
 from mmcl.trainer.loop.train import train
 from mmcl.trainer.plan import Job, plan
@@ -47,7 +48,7 @@ def test_evaluation_says_how_many_leak_and_what_the_others_give(data: Path):
     found = read_skeletons(data / "skeletons.h5")
     train_rows, test_rows = found.rows("xsub", TRAIN), found.rows("xsub", TEST)
     with_joints(data, {int(row): np.array(found.joints[train_rows[0]]) for row in test_rows[:3]})
-    train(plan(Job(data, data / "run", TINY, None, None)), data / "run", nothing, nothing)
+    train(plan(Job(data, data / "run", TINY, None)), data / "run", Watch())
     result = evaluate(data / "run", None, nothing)
     scores = np.load(result.folder / "scores.npz")
     right = scores["scores"].argmax(1) == scores["labels"]
@@ -60,7 +61,7 @@ def test_evaluation_says_how_many_leak_and_what_the_others_give(data: Path):
 
 def test_nothing_is_said_of_leaks_in_data_that_were_not_trained_on(data: Path):
     """What trained on it there is not what this network has seen."""
-    train(plan(Job(data, data / "run", TINY, None, None)), data / "run", nothing, nothing)
+    train(plan(Job(data, data / "run", TINY, None)), data / "run", Watch())
     found = read_skeletons(data / "skeletons.h5")
     test_rows, known = found.rows("xsub", TEST), found.rows("xsub", TRAIN)[0]
     with_joints(data, {int(row): np.array(found.joints[known]) for row in test_rows})
@@ -74,7 +75,7 @@ def test_where_all_test_clips_leak_there_is_no_other_number(data: Path):
     known = np.array(found.joints[found.rows("xsub", TRAIN)[0]])
     tests = found.rows("xsub", TEST)
     with_joints(data, {int(row): known for row in tests})
-    train(plan(Job(data, data / "run", TINY, None, None)), data / "run", nothing, nothing)
+    train(plan(Job(data, data / "run", TINY, None)), data / "run", Watch())
     result = evaluate(data / "run", None, nothing)
     assert (result.leaked, result.top1_unleaked) == (len(tests), None)
     assert "top-1 on the others" not in result.notes[-1]
@@ -85,12 +86,12 @@ def test_clips_that_are_held_out_were_not_trained_on(data: Path):
     held = next(row for row in found.rows("xsub", TRAIN) if found.columns["subject"][row] == 3)
     with_joints(data, {int(found.rows("xsub", TEST)[0]): np.array(found.joints[held])})
     config = replace(TINY, validation="3")
-    train(plan(Job(data, data / "run", config, None, None)), data / "run", nothing, nothing)
+    train(plan(Job(data, data / "run", config, None)), data / "run", Watch())
     assert evaluate(data / "run", None, nothing).leaked == 0
 
 
 def test_a_clean_split_has_no_such_note(data: Path):
-    train(plan(Job(data, data / "run", TINY, None, None)), data / "run", nothing, nothing)
+    train(plan(Job(data, data / "run", TINY, None)), data / "run", Watch())
     result = evaluate(data / "run", None, nothing)
     assert result.leaked == 0 and result.top1_unleaked == result.metrics.top1
     assert not any("LEAK" in note for note in result.notes)

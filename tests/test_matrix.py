@@ -14,7 +14,7 @@ from rich.console import Console
 from mmcl.trainer.config import STREAMS, Config
 from mmcl.trainer.matrix.cells import ABLATIONS, Cell, Matrix, ablations_of, into, matrix_of, or_none, streams_of
 from mmcl.trainer.matrix.picture import draw_matrix
-from mmcl.trainer.matrix.results import About, Found, Result, groups_of, results_of, spread
+from mmcl.trainer.matrix.results import About, Found, Result, groups_of, left_out_of, result_of, results_of, spread
 from mmcl.trainer.matrix.tables import matrix_table, note_lines, percent, points, write_csv_of, write_json_of
 from mmcl.trainer.plan import Job
 
@@ -237,3 +237,36 @@ def test_a_cell_stands_where_its_folder_says(tmp_path: Path):
     assert [r.status for r in found] == ["not finished", "trained, not tested", "failed", "tested"]
     assert found[2].error == "the disk is full"
     assert (found[3].top1, found[3].top5, found[3].mean_class, found[3].clips) == (0.5, 0.75, 0.25, 12)
+
+
+@pytest.mark.parametrize("content", ["{}", '{"top1": 0.', "[]", '{"top1": null}', "\xff"])
+def test_a_cell_whose_results_cannot_be_read_is_not_tested(tmp_path: Path, content: str):
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "evaluation" / "results.json").write_bytes(content.encode("latin-1"))
+    assert result_of(Cell("", "joint", 1), tmp_path).status == "trained, not tested"
+
+
+def test_a_failure_may_be_cleared_by_another_process_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Another process that begins the cell anew takes the file away at the very moment."""
+    exists, read_text = Path.exists, Path.read_text
+
+    def cleared(path: Path) -> Path:
+        if path.name == "failed.txt":
+            Path.unlink(path, missing_ok=True)
+        return path
+
+    monkeypatch.setattr(Path, "exists", lambda self: (exists(self), cleared(self))[0])
+    monkeypatch.setattr(Path, "read_text", lambda self, **k: read_text(cleared(self), **k))
+    (tmp_path / "failed.txt").write_text("the disk is full\n")
+    assert result_of(Cell("", "joint", 1), tmp_path).status == "not finished"
+
+
+def test_cells_of_other_commands_in_the_folder_are_known(tmp_path: Path):
+    """Not what merely lies there: a folder without a run, or a run that is no cell of any matrix."""
+    matrix = Matrix(replace(JOB, out=tmp_path), (Cell("", "joint", 1),))
+    for name in ("joint/seed1", "joint/seed2", "both-shuffled/bone/seed1", "acted-xsub-joint", "other/seed1"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "run.json").touch()
+    (tmp_path / "joint" / "seed3").mkdir()
+    assert left_out_of(matrix) == ["both-shuffled/bone/seed1", "joint/seed2"]

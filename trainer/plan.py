@@ -20,7 +20,7 @@ from .config import Config, make_config, named_config, shipped_config
 from .data.features import Features, OnRows, Source, columns_of, load_features
 from .data.samples import Split, choose_cache, choose_caches, split_rows
 from .loop.start import read_start
-from .run import Run
+from .run import Run, read_run
 
 # Beyond these a number is a slip of the hand: memory, a lifetime or float32 would not do.
 LARGEST = {"width": 4096, "window": 100_000, "epochs": 1_000_000, "repeat": 100_000, "seed": 2**63 - 1}
@@ -101,13 +101,22 @@ def plan(job: Job, progress: OnRows = lambda done, total: None) -> Plan:
     with torch.device("meta"):  # a width or a backbone that cannot be is refused here
         width = run.build().classifier.in_features
     if job.start is not None:
-        read, start = read_start(job.start, run, job.backbone_only)
-        run = replace(run, start=read.as_dict())
+        run, start = _started(job, job.start, run)
     given = _load(job, skeletons, split, progress)
     rgb, text = given.get("rgb"), given.get("text")
     with torch.device("meta"):
         build_heads(rgb, text, feature_dim=width, classes=len(run.classes), config=config)
     return Plan(_taught(run, given), skeletons, split, rgb, text, start)
+
+
+def _started(job: Job, path: Path, run: Run) -> tuple[Run, dict[str, Tensor] | None]:
+    """The run with what it starts from; where it is under way already, the weights may be gone since."""
+    if not path.exists() and (job.out / "state.pt").exists():
+        known = read_run(job.out).start or {}
+        if (known.get("path"), known.get("backbone_only")) == (str(path.resolve()), job.backbone_only):
+            return replace(run, start=known), None
+    read, start = read_start(path, run, job.backbone_only)
+    return replace(run, start=read.as_dict()), start
 
 
 def _load(job: Job, skeletons: Skeletons, split: Split, progress: OnRows) -> dict[str, Features]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from accelerate import PartialState
 from torch import Tensor
+
+_apart = False
 
 
 class Share(NamedTuple):
@@ -29,14 +32,27 @@ class Share(NamedTuple):
 
 def share() -> Share:
     """The share of this process, as its launcher numbered it; `process_device` joins it to the others."""
+    if _apart:
+        return Share()
     if dist.is_available() and dist.is_initialized():
         return Share(dist.get_rank(), dist.get_world_size())
     return Share(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def alone() -> bool:
-    """Whether this process trains without others."""
-    return not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)
+    """Whether this process computes without others."""
+    return _apart or not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Within it this process computes for itself, as if there were no others."""
+    global _apart
+    _apart = True
+    try:
+        yield
+    finally:
+        _apart = False
 
 
 def summed(x: Tensor) -> Tensor:
@@ -54,11 +70,6 @@ def everyones(x: Tensor, count: int) -> Tensor:
     mine = share().rows(count)
     before, after = x.new_zeros(mine.start, *x.shape[1:]), x.new_zeros(count - mine.stop, *x.shape[1:])
     return summed(torch.cat([before, x, after]))
-
-
-def wait_for_all() -> None:
-    """Returns when all processes have come here."""
-    PartialState().wait_for_everyone()
 
 
 class _Sum(torch.autograd.Function):

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from ..cache.skeletons import TEST
+from ..cache.words import cell
 from .config import Config
 from .loop.checkpoint import State
 from .loop.schedule import base_rate
@@ -82,6 +82,8 @@ def plan_lines(planned: Plan, device: torch.device) -> list[str]:
 
 def kept_line(state: State, run: Run) -> str:
     """Which epoch's weights the run keeps, and why."""
+    if state.finished and not state.history:
+        return f"kept the {run.selection}"
     return f"kept epoch {state.best_epoch if state.best else state.epoch} ({run.selection})"
 
 
@@ -98,7 +100,8 @@ def watched(console: Console, track: Sequence[str], run: Run, out: Path) -> Iter
 def result_table(result: Evaluation) -> Table:
     metrics, run = result.metrics, result.run
     table = Table(
-        title=f"{escape(result.dataset)} {run.config.split} {run.config.stream}, skeletons only", title_justify="left"
+        title=f"{cell(result.dataset)} {cell(run.config.split)} {run.config.stream}, skeletons only",
+        title_justify="left",
     )
     table.add_column("metric")
     table.add_column("value", justify="right")
@@ -118,5 +121,5 @@ def class_table(result: Evaluation) -> Table:
         table.add_column(column, justify="right" if column in ("clips", "top-1") else "left")
     for line in sorted(per_class(result.metrics, result.run.classes), key=lambda line: line.accuracy):
         mistaken = f"{line.mistaken_for} ({line.mistakes})" if line.mistakes else ""
-        table.add_row(escape(line.name), str(line.clips), f"{line.accuracy:.1%}", escape(mistaken))
+        table.add_row(cell(line.name), str(line.clips), f"{line.accuracy:.1%}", cell(mistaken))
     return table

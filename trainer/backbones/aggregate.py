@@ -52,7 +52,7 @@ class _Aggregate(torch.autograd.Function):
         relations, refine, values = ctx.saved_tensors
         grad, taken = grads[0].contiguous(), values.shape[2]
         d_relations, d_values = torch.empty_like(relations), torch.empty_like(values)
-        d_refine = torch.zeros_like(refine)
+        d_refine = torch.zeros_like(refine, dtype=torch.promote_types(refine.dtype, torch.float32))
         for some in _few(relations, refine):
             topology, g = _topology(relations[some], refine), grad[some].flatten(0, 1)
             links = topology.view(-1, taken, g.shape[1])
@@ -61,8 +61,8 @@ class _Aggregate(torch.autograd.Function):
             for body, d_relation, relation in zip(topology, d_relations[some], relations[some], strict=True):
                 for s in range(len(refine)):
                     torch.mm(refine[s].T, body[:, s], out=d_relation[s])
-                    d_refine[s].addmm_(body[:, s], relation[s].T)
-        return d_relations, d_refine, d_values
+                    d_refine[s] += torch.mm(body[:, s], relation[s].T)
+        return d_relations, d_refine.to(refine.dtype), d_values
 
 
 def _few(relations: Tensor, refine: Tensor) -> list[slice]:

@@ -44,7 +44,9 @@ class Alignment(nn.Module):
         """tau; a learned one is held between 0.01 and 10."""
         if self.log_temperature is None:
             return self._temperature
-        return self.log_temperature.clamp(log(LEAST), log(MOST)).exp()
+        with torch.no_grad():  # its own value is held, as in CLIP: behind a clamp no gradient would bring it back
+            self.log_temperature.clamp_(log(LEAST), log(MOST))
+        return self.log_temperature.exp()
 
     def forward(self, rgb: Tensor) -> Tensor:
         return self.mlp(self.standardise(rgb))

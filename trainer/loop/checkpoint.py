@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ...cache.files import write_atomic
 from ..model import SkeletonClassifier
 from ..run import Run
+from .memory import is_short
 from .together import from_main
 
 Weights = dict[str, dict[str, Tensor]]  # {"model": ..., "heads": ...}
@@ -73,6 +74,7 @@ class State:
         return f"step {step} of epoch {epoch + 1}" if step else f"epoch {epoch}" if epoch else ""
 
 
+ANEW = "move it away to train from the start"
 STORED = ("epoch", "step", "sums", "seconds", "best", "best_top1", "best_epoch")
 
 
@@ -89,28 +91,37 @@ def load_state(folder: Path, modules: Mapping[str, nn.Module], optimizer: torch.
     The main process reads it for all. Raises ValueError where it is damaged.
     """
     path = folder / "state.pt"
-    with _explained(path, "move it away to train from the start"):
-        found = from_main(lambda: _read(path))
-        if found is None:
-            return State()
+    found = from_main(lambda: _read(path))
+    if found is None:
+        return State()
+    with _explained(path, ANEW):
         for name, module in modules.items():
             module.load_state_dict(found["weights"][name])
-        optimizer.load_state_dict(found["optimizer"])
         history = [EpochMetrics(**line) for line in found["history"]]
         stored = {name: found[name] for name in STORED}
-        return State(**stored, history=history, kept=(found["epoch"], found["step"]))
+        moments = found["optimizer"]
+    optimizer.load_state_dict(moments)
+    return State(**stored, history=history, kept=(found["epoch"], found["step"]))
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+    if not path.exists():
+        return None
+    with _explained(path, ANEW):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 @contextmanager
 def _explained(path: Path, mend: str) -> Iterator[None]:
-    """ValueError with the file and the next step for whatever a damaged file makes its reader raise."""
+    """ValueError with the file and the next step for whatever a damaged file makes its reader raise.
+
+    A disk that fails, a file that may not be read and memory that is short are no damage.
+    """
     try:
         yield
     except (OSError, RuntimeError, SafetensorError, UnpicklingError, LookupError, TypeError, EOFError) as error:
+        if is_short(error) or (isinstance(error, OSError) and error.errno is not None):
+            raise
         raise ValueError(f"{path}: damaged ({(str(error) or type(error).__name__).splitlines()[0]}); {mend}") from error
 
 

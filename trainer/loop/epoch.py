@@ -93,7 +93,9 @@ class Epoch:
                 self._saved = time.monotonic()
             if asked:
                 return False
-        self._catch_up()
+        if any(report.stop for report in self._catch_up()):
+            self._keep()
+            return False
         return True
 
     def _step(self, step: int, inputs: Inputs, stop: bool) -> list[Report]:
@@ -129,13 +131,17 @@ class Epoch:
             self._state.sums = [a + b for a, b in zip(self._state.sums, report.numbers, strict=True)]
         return reports
 
-    def _catch_up(self) -> None:
-        """The state as it is after the last step; RuntimeError where that has left a weight that is not finite."""
-        self._read(to_the_end=True)
-        weights = [weight for module in self._training.modules.values() for weight in module.parameters()]
-        if not torch.stack([weight.isfinite().all() for weight in weights]).all():
+    def _catch_up(self) -> list[Report]:
+        """The last reports, and the state as it is after the last step.
+
+        Raises RuntimeError where that has left a weight, or a statistic of the network, that is not finite.
+        """
+        reports = self._read(to_the_end=True)
+        learned = [*self._training.model.state_dict().values(), *self._training.heads.parameters()]
+        if not torch.stack([entry.isfinite().all() for entry in learned]).all():
             raise weight_error(self._state)
         self._state.seconds = time.monotonic() - self._started
+        return reports
 
     def _diverged(self, report: Report) -> RuntimeError:
         training, config, inputs = self._training, self._training.config, report.inputs
@@ -161,7 +167,7 @@ def forward_backward(training: Training, inputs: Inputs) -> Computed:
 
 
 def memory_error(training: Training) -> RuntimeError:
-    """Which batch would fit, measured on the run's own first clips; with several processes only that it does not."""
+    """Which batch would fit, measured on the clips of most bodies; with several processes only that it does not."""
     config, device = training.config, training.device
     if training.share.world > 1:
         clips = len(range(config.batch)[training.share.rows(config.batch)])
@@ -175,5 +181,6 @@ def _trial(training: Training, clips: int) -> None:
     training.gradients.clear()
     smaller = replace(training.config, batch=clips)
     feed = replace(training.feed, config=smaller)
-    inputs = inputs_of(feed, np.resize(feed.train, clips), 0, 0).to(training.device)
+    fullest = feed.train[np.argsort(-feed.counts.numpy()[feed.train], kind="stable")]
+    inputs = inputs_of(feed, np.resize(fullest, clips), 0, 0).to(training.device)
     forward_backward(replace(training, config=smaller, network=training.model, feed=feed), inputs)

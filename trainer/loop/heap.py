@@ -22,6 +22,13 @@ def give_back_freed() -> bool:
     return _set(MMAP_THRESHOLD, SMALL)
 
 
+def trim() -> None:
+    """Give back what the heap holds and nobody uses."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+
+
 def _set(option: int, value: int) -> bool:
     libc = ctypes.CDLL(None)
     return hasattr(libc, "mallopt") and bool(libc.mallopt(option, value))

@@ -106,4 +106,4 @@ def _bodies(feed: Feed, rows: np.ndarray) -> Bodies | None:
 
 def _generator(*seed: int) -> torch.Generator:
     """Random numbers that depend on nothing but these integers: the same after any resume."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))

@@ -12,7 +12,7 @@ import torch
 
 from ...cache.words import SHORT_OF_MEMORY
 from ..config import Config
-from .heap import give_back_freed
+from .heap import give_back_freed, trim
 
 LEAST = 2  # clips: a batch norm needs more than one
 
@@ -59,6 +59,7 @@ def _runs(trial: Callable[[int], None], clips: int) -> bool:
 
 def _free() -> None:
     gc.collect()
+    trim()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 

@@ -17,12 +17,13 @@ from torch import nn
 from ...cache.files import write_csv
 from ...cache.lock import locked
 from ...cache.skeletons import TEST
+from ...cache.words import printable
 from ..colearning.objective import Heads, build_heads
 from ..config import Config
 from ..data.skeleton import body_of, pack
 from ..model import SkeletonClassifier
 from ..plan import Plan
-from ..processes import share, summed
+from ..processes import Share, apart, share, summed
 from ..report import kept_line, run_lines
 from ..run import Run, refuse_other, write_run
 from ..testing.scoring import BATCH, score
@@ -62,7 +63,10 @@ def train(
         from_main(lambda: _claim(out, planned.run))
         training = set_up(planned, where)
         state = load_state(out, training.modules, training.optimizer)
-        state.finished = state.epoch == planned.run.config.epochs and from_main((out / "model.safetensors").exists)
+        whole = from_main((out / "model.safetensors").exists)
+        if whole and not state.kept_in_words:  # somebody cleared the state of a finished run away
+            state.epoch = planned.run.config.epochs
+        state.finished = whole and state.epoch == planned.run.config.epochs
         if not state.finished:
             _train(training, planned, out, state, watch if share().main else _Unwatched(), stop)
     return state
@@ -160,9 +164,11 @@ def _compiled(training: Training, out: Path) -> Training:
     feed, config = training.feed, training.config
 
     def trial(network: Network) -> None:
-        order = epoch_order(feed.train, config, 0)
-        inputs = inputs_of(feed, order, 0, 0).to(training.device)
-        forward_backward(replace(training, network=network), inputs)
+        own = replace(config, batch=len(range(config.batch)[training.share.rows(config.batch)]))
+        by_myself = replace(feed, config=own, share=Share())
+        inputs = inputs_of(by_myself, epoch_order(feed.train, config, 0), 0, 0).to(training.device)
+        with apart():  # where one process can't compile, no other waits for it
+            forward_backward(replace(training, network=network, config=own, share=Share(), feed=by_myself), inputs)
 
     training.model.train()
     network, why = _tried(training, trial)
@@ -268,8 +274,8 @@ def _write_metrics(path: Path, history: list[EpochMetrics], run: Run) -> None:
 
 def _log(out: Path, *lines: str) -> None:
     if share().main:
-        with (out / "log.txt").open("a") as file:
-            file.writelines(f"{line}\n" for line in lines)
+        with (out / "log.txt").open("a", encoding="utf-8") as file:
+            file.writelines(f"{printable(line)}\n" for line in lines)
 
 
 def _say(line: str) -> None:

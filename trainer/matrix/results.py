@@ -10,8 +10,9 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from ...cache.skeletons import TEST
+from ..config import STREAMS
 from ..plan import Plan
-from .cells import Cell, Matrix
+from .cells import ABLATIONS, Cell, Matrix
 
 FAILED = "failed.txt"  # in a cell's folder: why it could not be trained or tested
 TESTED, TRAINED, BROKEN, OPEN = "tested", "trained, not tested", "failed", "not finished"
@@ -96,7 +97,7 @@ class Found:
     """All that has come of a matrix and lies in its folder, whoever made it.
 
     `elsewhere` are cells that other processes are training, `stopped` whether this one was asked to end before it was
-    through.
+    through. `left_out` are the folders of cells that lie beside these, of other commands into the same folder.
     """
 
     folder: Path
@@ -105,6 +106,7 @@ class Found:
     groups: list[Group]
     elsewhere: Sequence[Cell] = ()
     stopped: bool = False
+    left_out: Sequence[str] = ()
 
     def of_status(self, status: str) -> list[Result]:
         return [result for result in self.results if result.status == status]
@@ -120,7 +122,30 @@ class Found:
 
 def results_of(matrix: Matrix) -> list[Result]:
     """Where each cell of a matrix stands, in the order of the cells."""
-    return [_read(cell, matrix.folder(cell)) for cell in matrix.cells]
+    return [result_of(cell, matrix.folder(cell)) for cell in matrix.cells]
+
+
+def result_of(cell: Cell, folder: Path) -> Result:
+    """Where a cell stands; one whose results can't be read is not tested."""
+    if (broken := _text(folder / FAILED)) is not None:
+        return Result(cell, folder, BROKEN, error=broken.strip())
+    if not (folder / "model.safetensors").exists():
+        return Result(cell, folder, OPEN)
+    try:
+        found = json.loads(_text(folder / "evaluation" / "results.json") or "")
+        top1, top5, mean_class = (float(found[name]) for name in ("top1", "top5", "mean_class_accuracy"))
+        clips, leaked = int(found["clips"]), int(found.get("leaked_clips") or 0)
+    except (ValueError, KeyError, TypeError):
+        return Result(cell, folder, TRAINED)
+    return Result(cell, folder, TESTED, top1, top5, mean_class, clips, leaked)
+
+
+def left_out_of(matrix: Matrix) -> list[str]:
+    """The folders of cells that a matrix's folder holds beside those of its cells, by name."""
+    mine = {matrix.folder(cell) for cell in matrix.cells}
+    parents = [matrix.job.out / ablation / stream for ablation in ("", *ABLATIONS) for stream in STREAMS]
+    there = [run.parent for parent in parents for run in parent.glob("seed*/run.json")]
+    return sorted(str(folder.relative_to(matrix.job.out)) for folder in there if folder not in mine)
 
 
 def groups_of(results: Sequence[Result]) -> list[Group]:
@@ -152,15 +177,9 @@ def _versus(some: Sequence[Result], none: Sequence[Result]) -> Spread | None:
     return spread([with_it - bare for with_it, bare in pairs if with_it is not None])
 
 
-def _read(cell: Cell, folder: Path) -> Result:
-    tested, broken = folder / "evaluation" / "results.json", folder / FAILED
-    if broken.exists():
-        return Result(cell, folder, BROKEN, error=broken.read_text().strip())
-    if not (folder / "model.safetensors").exists():
-        return Result(cell, folder, OPEN)
-    if not tested.exists():
-        return Result(cell, folder, TRAINED)
-    found = json.loads(tested.read_text())
-    top1, top5, mean_class = (float(found[name]) for name in ("top1", "top5", "mean_class_accuracy"))
-    clips, leaked = int(found["clips"]), int(found.get("leaked_clips") or 0)
-    return Result(cell, folder, TESTED, top1, top5, mean_class, clips, leaked)
+def _text(path: Path) -> str | None:
+    """What a file holds; None where there is none, as another process may take it away at any time."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return None

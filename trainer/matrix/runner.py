@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from ...cache.files import write_atomic, write_bytes
+from ...cache.files import write_atomic
 from ...cache.lock import locked
 from ...cache.skeletons import TEST
 from ..loop.checkpoint import Watcher
 from ..loop.device import process_device
-from ..loop.together import from_main
+from ..loop.together import from_main, is_of_all
 from ..loop.train import train
 from ..plan import Plan, plan
 from ..processes import alone
@@ -23,7 +23,7 @@ from ..run import Run, refuse_other
 from ..testing.evaluate import evaluate
 from .cells import Cell, Matrix, Planned
 from .picture import draw_matrix
-from .results import FAILED, OPEN, About, Found, groups_of, results_of
+from .results import FAILED, OPEN, TESTED, TRAINED, About, Found, groups_of, left_out_of, result_of, results_of
 from .tables import write_csv_of, write_json_of
 
 Watching = Callable[[Run, Path], AbstractContextManager[Watcher]]  # who looks on while a cell trains
@@ -62,37 +62,42 @@ def run_matrix(
 
     A cell that fails is recorded, and the others go on; run again, it comes last. One that another process is training
     is passed over. `stop` is asked after each step: the cell in flight is saved, and goes on the next time. Raises what
-    one of several launched processes fails of alone, as the others can't go on without it.
+    one of several launched processes fails of alone, as the others can't go on without it. The main one of them tests,
+    and the others wait for it: no test may last longer than their time limit (torch.distributed's: 10 minutes on GPUs,
+    30 on CPUs).
     """
     cells, busy, stopped = from_main(partial(_in_order, planned)), list[Cell](), False
     for number, cell in enumerate(cells, 1):
         if stopped := from_main(stop):
             break
-        work, named = _Work(planned.matrix.folder(cell), planned.plans[cell]), f"{number}/{len(cells)} {cell.name}"
+        work = _Work(cell, planned.matrix.folder(cell), planned.plans[cell])
+        named = f"{number}/{len(cells)} {cell.name}"
         if from_main(work.is_done):
             say(f"{named}: done already")
             continue
         say(named)
         try:
+            from_main(work.begin)
             if stopped := not work.train(watching, stop, device):
                 break
             from_main(partial(work.test, process_device(device)))
-        except BlockingIOError:
-            busy.append(cell)
-            say(f"{named}: passed over, another process is training it")
         except (ValueError, RuntimeError, OSError) as error:
-            work.record(str(error))
-            if not (alone() or _is_of_all(error)):
+            if is_busy := isinstance(error, BlockingIOError):
+                busy.append(cell)
+            else:
+                work.record(str(error))
+            if not _all_fail(error):
                 raise
-            say(f"{named}: failed: {error}")
+            say(f"{named}: {'passed over, another process is training it' if is_busy else f'failed: {error}'}")
         from_main(partial(_write, planned))
     return from_main(partial(_found, planned, busy, stopped))
 
 
 @dataclass(frozen=True)
 class _Work:
-    """One cell's folder and plan."""
+    """A cell, its folder and its plan."""
 
+    cell: Cell
     folder: Path
     plan: Plan
 
@@ -101,9 +106,11 @@ class _Work:
         return bool(len(self.plan.skeletons.rows(self.plan.run.config.split, TEST)))
 
     def is_done(self) -> bool:
-        last = "evaluation/results.json" if self.has_test else "model.safetensors"
-        whole = (self.folder / "model.safetensors").exists() and (self.folder / last).exists()
-        return whole and not (self.folder / FAILED).exists()
+        return result_of(self.cell, self.folder).status == (TESTED if self.has_test else TRAINED)
+
+    def begin(self) -> None:
+        """What an earlier command failed of is forgotten."""
+        (self.folder / FAILED).unlink(missing_ok=True)
 
     def train(self, watching: Watching, stop: Callable[[], bool], device: str | None) -> bool:
         """Whether it is finished."""
@@ -119,9 +126,10 @@ class _Work:
         (self.folder / FAILED).unlink(missing_ok=True)
 
     def record(self, why: str) -> None:
-        """Why it failed, for whoever makes the table."""
+        """Why it failed, for whoever makes the table; of several processes the first says it, the others lost it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(self.folder / FAILED, f"{why}\n".encode(errors="backslashreplace"))
+        with suppress(FileExistsError), (self.folder / FAILED).open("xb") as file:
+            file.write(f"{why}\n".encode(errors="backslashreplace"))
 
 
 def _taught(matrix: Matrix, cell: Cell) -> tuple[str, int | None]:
@@ -135,9 +143,9 @@ def _in_order(planned: Planned) -> list[Cell]:
     return sorted(planned.plans, key=lambda cell: (planned.matrix.folder(cell) / FAILED).exists())
 
 
-def _is_of_all(error: Exception) -> bool:
-    """Whether all processes of a launch fail alike: by a loss over all of them, or by what the main one refuses."""
-    return isinstance(error, ValueError) or NOT_FINITE in str(error)
+def _all_fail(error: Exception) -> bool:
+    """Whether all processes fail alike: by what the main one does for all, by a loss over all, or as the only one."""
+    return alone() or is_of_all(error) or NOT_FINITE in str(error)
 
 
 def _refuse_others(planned: Planned) -> None:
@@ -149,7 +157,7 @@ def _refuse_others(planned: Planned) -> None:
 def _found(planned: Planned, busy: Sequence[Cell], stopped: bool) -> Found:
     found = _write(planned)
     still = [result.cell for result in found.results if result.cell in busy and result.status == OPEN]
-    return replace(found, elsewhere=still, stopped=stopped)
+    return replace(found, elsewhere=still, stopped=stopped, left_out=left_out_of(planned.matrix))
 
 
 def _write(planned: Planned) -> Found:

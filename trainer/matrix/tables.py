@@ -84,6 +84,9 @@ def note_lines(found: Found) -> list[str]:
     if found.elsewhere:
         names = few([cell.name for cell in found.elsewhere], LISTED)
         notes.append(f"other processes are training {names}; whoever is last writes the whole table")
+    if found.left_out:
+        names = few(found.left_out, LISTED)
+        notes.append(f"left out of the table, as they are no cells of this command: {names}")
     files = [name for name in FILES if (found.folder / name).exists()]
     return [*notes, f"written: {found.folder}: a folder a run, {', '.join(files)}"]
 

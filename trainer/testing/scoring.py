@@ -35,7 +35,3 @@ def score(
             found.append(model(clips, bodies).scores.float().cpu())
             progress(sum(map(len, found)), len(rows))
     return torch.cat(found)
-
-
-def top1(scores: Tensor, labels: np.ndarray) -> float:
-    return float((scores.argmax(1).numpy() == labels).mean())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
 from rich.table import Table
 
+from ...cache.words import cell
 from .transfer import TOP, TransferResult
 
 
@@ -12,7 +12,7 @@ def transfer_table(result: TransferResult) -> Table:
     """Top-1 and top-5 in both ways of counting; each row says of how many clips."""
     run = result.run
     trained = f"trained on {run.dataset} {run.config.split} {run.config.stream}"
-    table = Table(title=escape(f"{result.dataset}: transfer, {trained}, skeletons only"), title_justify="left")
+    table = Table(title=cell(f"{result.dataset}: transfer, {trained}, skeletons only"), title_justify="left")
     table.add_column("metric")
     table.add_column("n", justify="right")
     table.add_column(f"all {len(run.classes)} classes compete, as in the paper", justify="right")
@@ -35,5 +35,5 @@ def transfer_class_table(result: TransferResult) -> Table:
     for line in sorted(result.classes, key=lambda line: line.top1):
         mistaken = f"{line.mistaken_for} ({line.mistakes})" if line.mistakes else ""
         shares = str(line.clips), f"{line.top1:.1%}", f"{line.top1_mapped:.1%}"
-        table.add_row(escape(line.name), escape(line.trained_as), *shares, escape(mistaken))
+        table.add_row(cell(line.name), cell(line.trained_as), *shares, cell(mistaken))
     return table
