@@ -42,7 +42,7 @@ class Stop:
         self.signal = number
         self.ask()
         with suppress(OSError):  # nobody may be there to read it
-            os.write(2, b"\nfinishing the units in flight; once more to stop at once\n")
+            os.write(2, b"\nfinishing what is in flight; once more to stop at once\n")
 
 
 def _end_now(number: int) -> None:

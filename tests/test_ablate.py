@@ -22,7 +22,7 @@ import pytest
 from mmcl.cache.lock import locked
 from mmcl.cache.skeletons import Split, read_skeletons, write_skeletons
 from mmcl.cli import main
-from mmcl.tests.training import TINY, Watch, ended, features, same, trained, weights
+from mmcl.tests.training import TINY, Watch, features, same, trained, weights
 from mmcl.trainer.run import read_run
 
 # one epoch of one step: what is tested is who trains what, not training
@@ -279,15 +279,21 @@ def started(*words: object, launcher: tuple[str, ...] = ()) -> subprocess.Popen[
     return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
-def launched(code: str, *words: object) -> list[subprocess.Popen[str]]:
-    """Two processes of a launcher that does not look after them: each runs the code on the words."""
+def launched(code: str, *words: object) -> list[tuple[int, str]]:
+    """Exit status and words of two launched processes that nobody ends: each runs the code on the words."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
     common |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
     command, pipe = [sys.executable, "-c", code, *map(str, words)], subprocess.PIPE
     each = [os.environ | common | {"RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
-    return [subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) for environment in each]
+    both = [subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) for environment in each]
+    try:
+        said = ["".join(process.communicate(timeout=120)) for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    return [(process.returncode, words) for process, words in zip(both, said, strict=True)]
 
 
 def test_two_processes_share_a_matrix_without_a_coordinator(data: Path, tmp_path: Path):
@@ -332,10 +338,8 @@ main()
 def test_an_error_of_the_main_process_alone_ends_a_launched_matrix_with_its_reason(data: Path, tmp_path: Path):
     """The others can't go on without it, and that they lost it is not why the cell failed."""
     command = ("train", data, *SPLIT, *NONE, "--seeds", "2", "--out", tmp_path / "out")
-    main_one, other = launched(MAIN_FAILS, *command)
-    assert "mmcl: a letter that no file takes" in ended(main_one, 2)
-    with other:
-        assert other.wait(timeout=240) != 0
+    (code, said), (other_code, _) = launched(MAIN_FAILS, *command)
+    assert code == 2 and "mmcl: a letter that no file takes" in said and other_code != 0
     assert (tmp_path / "out" / "joint" / "seed1" / "failed.txt").read_text() == "a letter that no file takes\n"
     assert not (tmp_path / "out" / "joint" / "seed2").exists()
 
@@ -345,11 +349,9 @@ def test_an_error_that_the_main_process_meets_for_all_is_one_cells_alone(data: P
     first = tmp_path / "out" / "joint" / "seed1"
     first.mkdir(parents=True)
     (first / "state.pt").write_bytes(b"PK half a file")
-    both = launched(
-        "from mmcl.cli import main; main()", "train", data, *SPLIT, *NONE, "--seeds", "2", "--out", tmp_path / "out"
-    )
-    said = [ended(process, 1) for process in both]
-    assert "failed: joint/seed1: " in said[0]
+    command = ("train", data, *SPLIT, *NONE, "--seeds", "2", "--out", tmp_path / "out")
+    said = launched("from mmcl.cli import main; main()", *command)
+    assert [code for code, _ in said] == [1, 1] and "failed: joint/seed1: " in said[0][1]
     assert [(line["status"], "state.pt: damaged" in line["error"]) for line in cells(tmp_path / "out")] == [
         ("failed", True),
         ("tested", False),

@@ -27,7 +27,7 @@ from mmcl.tests.soak import MIXING, UNIT, Life, Writer, Writers, begin, live, so
 
 GATED = "own:Gated"
 CLIPS = Path(__file__).parent / "clips"
-HEARD = "finishing the units in flight; once more to stop at once"
+HEARD = "finishing what is in flight; once more to stop at once"
 AGAIN = "run the same command again, it goes on"
 FULL = "the disk is full; free some space and run the same command again"
 MOMENTS = [  # when the so many-th such file is there: between units, while one is written, while all are merged

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from mmcl.cache.skeletons import OUT, TEST, TRAIN, Skeletons, Split, read_skeletons, write_skeletons
 from mmcl.tests.training import Watch
@@ -42,7 +43,7 @@ def some_classes(data: Path, classes: tuple[int, ...], rule: str) -> Skeletons:
 
 
 def asked(data: Path, *settings: dict[str, object]) -> Job:
-    return decide(Request(data, data / "run", None, settings, "none", "none", None))
+    return decide(Request(data, data / "run", None, settings, "none", "none"))
 
 
 def test_a_split_trains_and_tests_its_own_classes(data: Path):
@@ -113,7 +114,10 @@ def test_a_split_without_test_clips_is_said_before_the_training(data: Path):
     found = read_skeletons(data / "skeletons.h5")
     change(data, splits={"some": Split(np.full(len(found.names), TRAIN, np.int8))})
     planned = plan(Job(data, data / "run", TINY, None))
-    assert plan_lines(planned)[-1] == "split some has no test clips: `mmcl evaluate` will refuse this run"
+    assert (
+        plan_lines(planned, torch.device("cpu"))[-1]
+        == "split some has no test clips: `mmcl evaluate` will refuse this run"
+    )
 
 
 def test_a_2d_pose_takes_a_config_that_neither_centres_nor_turns(data: Path):

@@ -188,12 +188,18 @@ def _describe(job: Job, skeletons: Skeletons, split: Split) -> Run:
         body_rule=skeletons.splits[job.config.split].body_rule,
         train_clips=len(split.train),
         held_out_clips=len(split.held_out),
+        held_out_subjects=_subjects(skeletons, split.held_out),
         rgb=None,
         text=(),
         missing={},
         versions={name: version(name) for name in ("mmcl", "torch", "numpy")},
         coordinates=skeletons.coordinates,
     )
+
+
+def _subjects(skeletons: Skeletons, rows: np.ndarray) -> tuple[int, ...]:
+    """Who acts in some clips; nobody where there are none."""
+    return tuple(np.unique(skeletons.columns["subject"][rows]).tolist()) if len(rows) else ()
 
 
 def _taught(run: Run, given: Mapping[str, Features]) -> Run:

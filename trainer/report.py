@@ -33,6 +33,8 @@ def run_lines(run: Run) -> list[str]:
     """What is going to be trained on what."""
     config = run.config
     held = f", {run.held_out_clips} held out" if run.held_out_clips else ""
+    if run.held_out_subjects:
+        held += f" (subjects {', '.join(map(str, run.held_out_subjects))})"
     clips = f"{run.train_clips} training clips{held}, {len(run.classes)} classes"
     network = f"{config.backbone}, width {config.width}, {config.window} frames, {run.slots} bodies"
     schedule = f"batch {config.batch}, {config.epochs} epochs, seed {config.seed}; keeps the {run.selection}"
@@ -77,7 +79,16 @@ def plan_lines(planned: Plan, device: torch.device) -> list[str]:
     lines = [*run_lines(planned.run), f"{world} process{'es' if world > 1 else ''} on {device.type}{share_of}"]
     if not len(planned.skeletons.rows(config.split, TEST)):
         lines.append(f"split {config.split} has no test clips: `mmcl evaluate` will refuse this run")
-    return lines
+    return [*lines, *_schedule_notes(config)]
+
+
+def _schedule_notes(config: Config) -> list[str]:
+    """What of the schedule never comes in so few epochs."""
+    if config.warmup >= config.epochs:
+        return [f"note: all {config.epochs} epochs are warm-up; --set warmup= to fewer"]
+    if config.schedule == "step" and config.milestones and min(config.milestones) >= config.epochs:
+        return [f"note: the rate never falls, {config.epochs} epochs end before; --set milestones= to earlier ones"]
+    return []
 
 
 def kept_line(state: State, run: Run) -> str:
@@ -100,7 +111,7 @@ def watched(console: Console, track: Sequence[str], run: Run, out: Path) -> Iter
 def result_table(result: Evaluation) -> Table:
     metrics, run = result.metrics, result.run
     table = Table(
-        title=f"{cell(result.dataset)} {cell(run.config.split)} {run.config.stream}, skeletons only",
+        title=f"{cell(f'{result.dataset} {run.config.split}')} {run.config.stream}, skeletons only",
         title_justify="left",
     )
     table.add_column("metric")

@@ -45,6 +45,7 @@ class Run:
     missing: Mapping[str, list[str]]
     versions: Mapping[str, str]
     coordinates: str = "metres"
+    held_out_subjects: tuple[int, ...] = ()
     start: Mapping[str, Any] | None = None
 
     @property
@@ -83,10 +84,11 @@ def read_run(folder: Path) -> Run:
         found["config"] = from_dict(found["config"], str(path))
         found["layout"] = Layout.from_dict(found["layout"])
         found["classes"] = tuple(found["classes"])
+        found["held_out_subjects"] = tuple(found.get("held_out_subjects", ()))
         text = found["text"]  # older runs hold one cache, or null
         found["text"] = (text,) if isinstance(text, Mapping) else tuple(text or ())
         return Run(**found)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a run ({error})") from error
 
 

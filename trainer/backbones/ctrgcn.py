@@ -128,9 +128,7 @@ class TemporalConvolution(nn.Module):
             nn.init.normal_(norm.weight, 1, 0.02)
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        near, far, pool = (
-            F.relu_(part.contiguous()) for part in self.reduce_bn(self.reduce(x), weight).chunk(3, dim=1)
-        )
+        near, far, pool = map(F.relu, self.reduce_bn(self.reduce(x), weight).chunk(3, dim=1))
         point = self.point(x[..., :: self.stride])
         return self.bn(torch.cat([self.near(near), self.far(far), self.pool(pool), point], dim=1), weight)
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Protocol
+from zipfile import BadZipFile, ZipFile
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from ...cache.files import write_atomic
+from ...cache.files import write_atomic, write_bytes
 from ..model import SkeletonClassifier
 from ..run import Run
 from .memory import is_short
@@ -74,6 +76,7 @@ class State:
         return f"step {step} of epoch {epoch + 1}" if step else f"epoch {epoch}" if epoch else ""
 
 
+SAID = 160  # letters of a library's error that are shown
 ANEW = "move it away to train from the start"
 STORED = ("epoch", "step", "sums", "seconds", "best", "best_top1", "best_epoch")
 
@@ -108,6 +111,9 @@ def _read(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     with _explained(path, ANEW):
+        with ZipFile(path) as archive:  # torch.load looks at no checksum
+            if bad := archive.testzip():
+                raise EOFError(f"{bad} is not what was written")
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -119,10 +125,13 @@ def _explained(path: Path, mend: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, RuntimeError, SafetensorError, UnpicklingError, LookupError, TypeError, EOFError) as error:
+    except UnpicklingError as error:
+        raise ValueError(f"{path}: damaged (not a file of arrays); {mend}") from error
+    except (OSError, RuntimeError, SafetensorError, LookupError, TypeError, EOFError, BadZipFile) as error:
         if is_short(error) or (isinstance(error, OSError) and error.errno is not None):
             raise
-        raise ValueError(f"{path}: damaged ({(str(error) or type(error).__name__).splitlines()[0]}); {mend}") from error
+        said = " ".join((str(error) or type(error).__name__).split())[:SAID]
+        raise ValueError(f"{path}: damaged ({said}); {mend}") from error
 
 
 def weights_of(modules: Mapping[str, nn.Module]) -> Weights:
@@ -140,7 +149,15 @@ def save_weights(folder: Path, weights: Weights) -> None:
     """
     for name in ("heads", "model"):
         if entries := weights[name]:
-            write_atomic(folder / f"{name}.safetensors", lambda path, entries=entries: save_file(entries, path))
+            write_bytes(folder / f"{name}.safetensors", save(entries, {"crc32": _checksum(entries)}))
+
+
+def _checksum(entries: Mapping[str, Tensor]) -> str:
+    """Eight hex digits that change with any value; safetensors has none of its own."""
+    crc = 0
+    for name in sorted(entries):
+        crc = zlib.crc32(entries[name].contiguous().reshape(-1).view(torch.uint8).numpy(), crc)
+    return f"{crc:08x}"
 
 
 def load_model(folder: Path, run: Run) -> SkeletonClassifier:
@@ -150,5 +167,12 @@ def load_model(folder: Path, run: Run) -> SkeletonClassifier:
         raise ValueError(f"{folder}: training has not finished; run the same `mmcl train` again, it resumes")
     model = run.build()
     with _explained(path, "move it away and run the same `mmcl train` again, it makes it anew"):
-        model.load_state_dict(load_file(path))
+        with safe_open(path, "pt") as file:
+            written, entries = (
+                (file.metadata() or {}).get("crc32"),
+                {name: file.get_tensor(name) for name in file.keys()},
+            )
+        if written not in (None, _checksum(entries)):
+            raise EOFError("its numbers are not those that were written")
+        model.load_state_dict(entries)
     return model
