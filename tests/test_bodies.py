@@ -72,3 +72,9 @@ def test_nothing_is_saved_where_all_slots_are_full():
 def test_a_network_of_one_body_needs_none():
     model = build_model("ctrgcn", KINECT_V1, bodies=1, width=8, classes=3).eval()
     assert model(torch.zeros(2, 3, 16, 20, 1)).scores.shape == (2, 3)
+
+
+def test_a_single_row_trains():
+    """One clip of one body a process: its parts are views of each other, which nothing may write into."""
+    model = build_model("ctrgcn", KINECT_V1, bodies=1, width=8, classes=3).train()
+    model(torch.randn(1, 3, 16, 20, 1)).scores.sum().backward()

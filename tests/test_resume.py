@@ -27,9 +27,11 @@ from mmcl.tests.training import (
     weights,
     without_seconds,
 )
+from mmcl.trainer.loop.checkpoint import load_model
 from mmcl.trainer.loop.inputs import Inputs, epoch_order, inputs_of
 from mmcl.trainer.loop.train import set_up, train
 from mmcl.trainer.processes import Share
+from mmcl.trainer.run import read_run
 
 EPOCHS = [f"epoch   {epoch}" for epoch in (1, 2, 3, 4)]
 
@@ -178,3 +180,15 @@ def test_a_repeat_visits_each_clip_as_often():
     assert not np.array_equal(*orders) and np.array_equal(orders[0], epoch_order(rows, config, 0))
     for order in orders:
         assert sorted(order.tolist()) == sorted(rows.tolist() * 3)
+
+
+@pytest.mark.parametrize("name", ["state.pt", "model.safetensors"])
+def test_a_byte_that_flipped_on_the_disk_is_not_gone_on_with(data: Path, tmp_path: Path, name: str):
+    """Neither format's reader looks at a checksum: ours does."""
+    out = tmp_path / "run"
+    trained(data, out, replace(TINY, epochs=1))
+    content = bytearray((out / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (out / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name}: damaged \(.*\); move it away"):
+        _ = trained(data, out, replace(TINY, epochs=1)) if name == "state.pt" else load_model(out, read_run(out))

@@ -13,7 +13,7 @@ from zipfile import BadZipFile, ZipFile
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ...cache.files import write_atomic, write_bytes
@@ -156,7 +156,7 @@ def _checksum(entries: Mapping[str, Tensor]) -> str:
     """Eight hex digits that change with any value; safetensors has none of its own."""
     crc = 0
     for name in sorted(entries):
-        crc = zlib.crc32(entries[name].contiguous().reshape(-1).view(torch.uint8).numpy(), crc)
+        crc = zlib.crc32(entries[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes(), crc)
     return f"{crc:08x}"
 
 
@@ -168,10 +168,8 @@ def load_model(folder: Path, run: Run) -> SkeletonClassifier:
     model = run.build()
     with _explained(path, "move it away and run the same `mmcl train` again, it makes it anew"):
         with safe_open(path, "pt") as file:
-            written, entries = (
-                (file.metadata() or {}).get("crc32"),
-                {name: file.get_tensor(name) for name in file.keys()},
-            )
+            written = (file.metadata() or {}).get("crc32")
+        entries = load_file(path)
         if written not in (None, _checksum(entries)):
             raise EOFError("its numbers are not those that were written")
         model.load_state_dict(entries)

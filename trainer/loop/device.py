@@ -56,9 +56,8 @@ def _usable(name: str) -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"--device {name}: can't be used here ({str(error).splitlines()[0][:100]}); leave it out"
-        ) from error
+        said = str(error).splitlines()[0][:100]
+        raise ValueError(f"--device {name}: can't be used here ({said}); leave it out") from error
 
 
 def _no_tf32() -> None:
