@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 
 import torch
 from accelerate import PartialState
+
+PATIENCE = timedelta(hours=2)  # that processes wait for the main one, which alone tests what a matrix has trained
 
 
 def find_device(asked: str | None = None) -> torch.device:
@@ -34,7 +37,7 @@ def process_device(asked: str | None = None) -> torch.device:
         raise ValueError(
             f"{here} processes on a machine with {torch.cuda.device_count()} GPUs; start one a GPU, or --device cpu"
         )
-    state = PartialState(cpu=on_cpu)
+    state = PartialState(cpu=on_cpu, timeout=PATIENCE)
     if state.num_processes != world:
         raise RuntimeError(f"{state.num_processes} of {world} launched processes found each other; launch them again")
     _no_tf32()

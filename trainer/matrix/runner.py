@@ -63,8 +63,7 @@ def run_matrix(
     A cell that fails is recorded, and the others go on; run again, it comes last. One that another process is training
     is passed over. `stop` is asked after each step: the cell in flight is saved, and goes on the next time. Raises what
     one of several launched processes fails of alone, as the others can't go on without it. The main one of them tests,
-    and the others wait for it: no test may last longer than their time limit (torch.distributed's: 10 minutes on GPUs,
-    30 on CPUs).
+    and the others wait for it, no longer than `device.PATIENCE`.
     """
     cells, busy, stopped = from_main(partial(_in_order, planned)), list[Cell](), False
     for number, cell in enumerate(cells, 1):
