@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmcl.cache.skeletons import TRAIN, Skeletons, read_skeletons
 from mmcl.pipeline.datasets import open_dataset
 from mmcl.pipeline.demo.synthetic import make_dataset
 from mmcl.pipeline.demo.tiny import TINY, build_tiny
@@ -40,6 +41,16 @@ def prepared(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def data(prepared: Path, tmp_path: Path) -> Path:
     """A test's own data folder with the skeleton cache of `raw` in it, and no feature cache yet."""
     return Path(shutil.copytree(prepared, tmp_path / "acted"))
+
+
+@pytest.fixture
+def skeletons(data: Path) -> Skeletons:
+    return read_skeletons(data / "skeletons.h5")
+
+
+@pytest.fixture
+def train_rows(skeletons: Skeletons) -> np.ndarray:
+    return skeletons.rows("xsub", TRAIN)
 
 
 @pytest.fixture(scope="session")

@@ -78,3 +78,4 @@ def test_a_single_row_trains():
     """One clip of one body a process: its parts are views of each other, which nothing may write into."""
     model = build_model("ctrgcn", KINECT_V1, bodies=1, width=8, classes=3).train()
     model(torch.randn(1, 3, 16, 20, 1)).scores.sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmcl.cache.skeletons import TRAIN, Skeletons, read_skeletons
+from mmcl.cache.skeletons import TRAIN, Skeletons
 from mmcl.tests.features import write_cache
 from mmcl.trainer.colearning.objective import build_heads
 from mmcl.trainer.config import Config
@@ -18,16 +18,6 @@ from mmcl.trainer.plan import Job, plan
 from mmcl.trainer.run import read_run, write_run
 
 TINY = Config(split="xsub", width=8, window=16, batch=4)
-
-
-@pytest.fixture
-def skeletons(data: Path) -> Skeletons:
-    return read_skeletons(data / "skeletons.h5")
-
-
-@pytest.fixture
-def train_rows(skeletons: Skeletons) -> np.ndarray:
-    return skeletons.rows("xsub", TRAIN)
 
 
 def load(skeletons: Skeletons, *folders: Path, kind: str = "rgb", features: str = "real", **more: object) -> Features:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mmcl.cache.recipe import Recipe
-from mmcl.cache.skeletons import TRAIN, Skeletons, read_skeletons
+from mmcl.cache.skeletons import TRAIN, Skeletons
 from mmcl.cache.store import create_cache
 from mmcl.tests.features import features_of, write_cache
 from mmcl.trainer.config import Config
@@ -21,16 +21,6 @@ from mmcl.trainer.data.moments import Moments
 from mmcl.trainer.plan import Job, plan
 
 TINY = Config(split="xsub", width=8, window=16, batch=4)
-
-
-@pytest.fixture
-def skeletons(data: Path) -> Skeletons:
-    return read_skeletons(data / "skeletons.h5")
-
-
-@pytest.fixture
-def train_rows(skeletons: Skeletons) -> np.ndarray:
-    return skeletons.rows("xsub", TRAIN)
 
 
 def load(skeletons: Skeletons, *folders: Path, kind: str = "rgb", **config: object) -> Features:

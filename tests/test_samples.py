@@ -8,20 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmcl.cache.skeletons import TEST, TRAIN, Skeletons, Split, read_skeletons
+from mmcl.cache.skeletons import TEST, Skeletons, Split
 from mmcl.tests.features import write_cache
 from mmcl.trainer.config import Config
 from mmcl.trainer.data.samples import choose_cache, choose_caches, split_rows
-
-
-@pytest.fixture
-def skeletons(data: Path) -> Skeletons:
-    return read_skeletons(data / "skeletons.h5")
-
-
-@pytest.fixture
-def train_rows(skeletons: Skeletons) -> np.ndarray:
-    return skeletons.rows("xsub", TRAIN)
 
 
 def asked(data: Path, *caches: tuple[str, str]) -> dict[tuple[str, str], Path]:

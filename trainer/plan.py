@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -20,6 +19,7 @@ from .config import Config, make_config, named_config, shipped_config
 from .data.features import Features, OnRows, Source, columns_of, load_features
 from .data.samples import Split, choose_cache, choose_caches, split_rows
 from .loop.start import read_start
+from .processes import share
 from .run import Run, read_run
 
 # Beyond these a number is a slip of the hand: memory, a lifetime or float32 would not do.
@@ -145,7 +145,7 @@ def _refuse_hopeless(skeletons: Skeletons, split: Split, config: Config) -> None
     if len(skeletons.split_classes(config.split)) < 2:
         raise ValueError(f"{skeletons.dataset}: split {config.split} has one class; there is nothing to tell apart")
     clips = len(split.train) * config.repeat
-    processes = int(os.environ.get("WORLD_SIZE", "1"))  # as a launcher says; they find each other later
+    processes = share().world
     if config.batch < 2:
         raise ValueError(f"batch {config.batch}: batch norm and negatives need at least 2 clips; --set batch=2 or more")
     if config.batch < processes:
