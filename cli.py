@@ -16,18 +16,17 @@ from .pipeline.data_commands import prepare
 from .pipeline.extract_command import extract_features
 from .pipeline.stop import Stop, Stopped
 from .trainer import options
+from .trainer.testing.command import evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import torch
     from rich.console import Console
-    from rich.table import Table
 
-    from .pipeline.report import OnProgress
+    from .cache.terminal import OnProgress
     from .trainer.matrix.cells import Matrix
     from .trainer.plan import Job
-    from .trainer.testing.evaluate import Evaluation
 
 app = typer.Typer(
     help="Skeleton-based action recognition with multi-modality co-learning.",
@@ -126,39 +125,15 @@ def ablate(
     _train_all(matrix, device, track or ())
 
 
-@app.command()
-def evaluate(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders that `mmcl train` made.")],
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Another folder of the same data set, where it has moved; with --transfer another."),
-    ] = None,
-    transfer: Annotated[
-        bool,
-        typer.Option(
-            "--transfer",
-            help="Test on the classes that --data shares with what was trained on: zero-shot and domain-adaptive "
-            "recognition, as the paper calls it (docs/transfer.md).",
-        ),
-    ] = False,
-) -> None:
-    """Test runs on skeletons only: no feature cache is read, no big model is loaded."""
-    if not transfer:
-        _evaluate(runs, data)
-    elif data:
-        _transfer(runs, data)
-    else:
-        raise ValueError("--transfer tests on another data set: say which with --data, such as --data data/utd-mhad")
-
-
+app.command()(evaluate)
 app.command()(show)
 
 
 @models.command()
 def backbones() -> None:
     """The skeleton networks: parameters, multiply-adds a clip, and where each is from."""
+    from .cache.terminal import new_console
     from .pipeline.preparation.layouts import KINECT_V2
-    from .pipeline.report import new_console
     from .trainer.backbones.cost import backbone_table
 
     new_console().print(backbone_table(KINECT_V2))
@@ -168,16 +143,17 @@ def backbones() -> None:
 def demo(out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo")) -> None:
     """The whole way in about two minutes, on data and tiny models that it makes itself."""
     from .pipeline.demo.whole_way import show_whole_way
+    from .trainer.testing.command import test_runs
 
     show_whole_way(
         out,
         lambda data, run, rgb, text: train(data, run, rgb=rgb, text=text),
-        lambda run: _evaluate([run], None)[0].metrics,
+        lambda run: test_runs([run], None)[0].metrics,
     )
 
 
 def _train_one(job: Job, device: str | None, track: Sequence[str]) -> None:
-    from .pipeline.report import say
+    from .cache.terminal import say
     from .pipeline.stop import clean_stop
     from .trainer.loop.train import train as run_train
     from .trainer.plan import plan
@@ -196,7 +172,7 @@ def _train_one(job: Job, device: str | None, track: Sequence[str]) -> None:
 
 
 def _train_all(matrix: Matrix, device: str | None, track: Sequence[str]) -> None:
-    from .pipeline.report import say
+    from .cache.terminal import say
     from .pipeline.stop import clean_stop
     from .trainer.matrix.runner import plan_matrix, run_matrix
     from .trainer.matrix.tables import matrix_lines, matrix_table, note_lines
@@ -219,7 +195,7 @@ def _train_all(matrix: Matrix, device: str | None, track: Sequence[str]) -> None
 
 def _planned(device: str | None, plan: Callable[[OnProgress], Any]) -> tuple[Console, torch.device, Any]:
     """Where the main process prints, what this one computes on, and a plan; a bar is shown while features are read."""
-    from .pipeline.report import bars, new_console
+    from .cache.terminal import bars, new_console
     from .trainer.loop.device import process_device
     from .trainer.processes import share
 
@@ -234,38 +210,6 @@ def _stopped(stop: Stop) -> Stopped:
     """Stopped by a signal to this process, or under a launcher to another."""
     number = stop.signal or signal.SIGTERM
     return Stopped("stopped, and what was trained is kept; run the same command again, it goes on", 128 + number)
-
-
-def _evaluate(runs: list[Path], data: Path | None) -> list[Evaluation]:
-    from .trainer.report import class_table, result_table
-    from .trainer.run import read_run
-    from .trainer.testing.evaluate import evaluate as run_evaluate
-
-    _ = [read_run(run) for run in runs]  # a wrong name among several is said before the first is tested
-    return [_tested(lambda bar, run=run: run_evaluate(run, data, bar), (class_table, result_table)) for run in runs]
-
-
-def _transfer(runs: list[Path], data: Path) -> None:
-    from .trainer.testing.transfer import evaluate_transfer
-    from .trainer.testing.transfer_report import transfer_class_table, transfer_table
-
-    for run in runs:
-        _tested(lambda bar, run=run: evaluate_transfer(run, data, bar), (transfer_class_table, transfer_table))
-
-
-def _tested(test: Callable[[OnProgress], Any], tables: Sequence[Callable[[Any], Table]]) -> Any:
-    """The result of a test, shown: its tables, what to know beside them, and where it was written."""
-    from .pipeline.report import bars, new_console, say
-
-    console = new_console()
-    with bars(console) as bar:
-        result = test(bar("test clips"))
-    for table in tables:
-        console.print(table(result))
-    for note in result.notes:
-        say(console, note)
-    say(console, f"written: {result.folder}")
-    return result
 
 
 def main() -> None:
@@ -283,8 +227,8 @@ def main() -> None:
 
 
 def _fail(error: Exception, code: int) -> None:
+    from .cache.terminal import error_text
     from .pipeline.launched import is_said
-    from .pipeline.report import error_text
 
     line = f"mmcl: {error_text(error)}"
     if not is_said(line):

@@ -17,10 +17,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mmcl.cache.skeletons import Ragged, Skeletons, write_skeletons
+from mmcl.cache.terminal import new_console
 from mmcl.pipeline.extraction.plan import Request
 from mmcl.pipeline.extraction.stage import extract_features
 from mmcl.pipeline.preparation.layouts import KINECT_V1
-from mmcl.pipeline.report import new_console, show_extraction
+from mmcl.pipeline.report import show_extraction
 
 T = TypeVar("T")
 MODELS = "benchmarks.extraction_models"

@@ -30,7 +30,7 @@ def info(data: DataDir) -> None:
     """List a data set's caches: recipes side by side, rows, failures, versions, what is not finished."""
     from ..cache.recipe import KINDS
     from ..cache.store import cache_folders
-    from .report import new_console, say
+    from ..cache.terminal import new_console, say
     from .tables import show_caches
 
     console, clips = new_console(), _clips(data)
@@ -53,7 +53,7 @@ def _opened(console: Console, folders: list[Path], clips: set[str]) -> Iterator[
     from ..cache.index import open_index
     from ..cache.recipe import read_recipe
     from ..cache.store import is_merged
-    from .report import say
+    from ..cache.terminal import say
 
     for folder in folders:
         try:
@@ -84,7 +84,7 @@ def verify(data: DataDir) -> None:
     """Check every row of every cache, finished or not, against its checksum; damaged ones are named."""
     from ..cache.index import source_files
     from ..cache.store import cache_folders
-    from .report import new_console, say
+    from ..cache.terminal import new_console, say
 
     console, damaged = new_console(), 0
     for folder in cache_folders(data):
@@ -126,7 +126,7 @@ def compare(data: DataDir, left: CacheName, right: CacheName) -> None:
     from ..cache.named import cache_named
     from ..cache.skeletons import read_skeletons
     from ..cache.store import open_cache
-    from .report import new_console
+    from ..cache.terminal import new_console
     from .tables import show_comparison
 
     skeletons = read_skeletons(data / "skeletons.h5")
@@ -140,7 +140,7 @@ def merge(data: DataDir) -> None:
     from ..cache.index import open_index
     from ..cache.merge import merge as merge_cache
     from ..cache.store import cache_folders, is_merged
-    from .report import new_console, say
+    from ..cache.terminal import new_console, say
 
     console, clips = new_console(), _clips(data)
     for folder in cache_folders(data):
@@ -160,7 +160,7 @@ def export(data: DataDir, cache: CacheName, out: Annotated[Path, typer.Option(he
     """Write a cache as one .npz, which numpy reads without pickle."""
     from ..cache.export import export as export_cache
     from ..cache.named import cache_named
-    from .report import new_console, say
+    from ..cache.terminal import new_console, say
 
     say(new_console(), f"written: {export_cache(cache_named(data, cache), out)}")
 
@@ -168,8 +168,8 @@ def export(data: DataDir, cache: CacheName, out: Annotated[Path, typer.Option(he
 @models.command()
 def encoders() -> None:
     """A line a model family: what was tested, what it needs, what is known not to work."""
+    from ..cache.terminal import new_console, say
     from .encoders.families import KNOWN_NOT_TO_WORK, LLM_FAMILIES, RGB_FAMILIES, TORCHVISION_LLM_TYPES, TRIED_LLM_TYPES
-    from .report import new_console, say
     from .tables import family_table
 
     console = new_console()
@@ -195,7 +195,7 @@ def show(
     ] = None,
 ) -> None:
     """Draw what the models saw of some clips, with their answers under it."""
+    from ..cache.terminal import new_console, say
     from .pictures.show import contact_sheet
-    from .report import new_console, say
 
     say(new_console(), f"written: {contact_sheet(data, names or (), out, images, text or ())}")

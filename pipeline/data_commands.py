@@ -12,8 +12,8 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from ..cache.terminal import OnProgress
     from .checks.check import Checked
-    from .report import OnProgress
 
 data = typer.Typer(help="Look at a data set.", no_args_is_help=True)
 
@@ -47,9 +47,10 @@ def prepare(
     seed: Annotated[int | None, typer.Option(min=0, help="folder: of the random split; 0 if not given.")] = None,
 ) -> None:
     """Raw skeletons to a skeleton cache, with a report of what was odd. Run again, it resumes."""
+    from ..cache.terminal import bars, new_console
     from .datasets import open_dataset, place_of
     from .preparation.prepare import prepare as run_prepare
-    from .report import bars, new_console, show_prepared
+    from .report import show_prepared
     from .stop import clean_stop
 
     console, (name, out) = new_console(), place_of(dataset, raw, out)
@@ -66,8 +67,8 @@ def check_data(
     folder: DataDir, strict: Annotated[bool, typer.Option("--strict", help="Warnings are failures too.")] = False
 ) -> None:
     """Look for what is wrong with labels, splits, clips, joints, caches. Exit code 1 where there are errors."""
+    from ..cache.terminal import bars, new_console, say
     from .checks.check import check, write_findings
-    from .report import bars, new_console, say
 
     console, listed = new_console(), folder / "check.csv"
     with bars(console) as bar:
@@ -99,8 +100,8 @@ def show_data(
     ] = None,
 ) -> None:
     """Draw a clip's skeleton, moving or as a strip of poses."""
+    from ..cache.terminal import new_console, say
     from .pictures.moving import show_clip
-    from .report import new_console, say
 
     console, out = new_console(), out or Path(f"{Path(name).name}.gif")
     for note in show_clip(folder, name, out):

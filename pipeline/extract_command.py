@@ -59,11 +59,12 @@ def extract_features(
     ] = None,
 ) -> None:
     """Videos to caches of person images, RGB features and text features. Run again, it resumes."""
+    from ..cache.terminal import bars, new_console, say
     from .extraction.plan import Request
     from .extraction.shard import find_device, find_shard
     from .extraction.stage import extract_features as run_extract
     from .extraction.wanted import choose_prompts
-    from .report import bars, new_console, note_failures, say, show_extraction
+    from .report import note_failures, show_extraction
     from .stop import Stopped, clean_stop
 
     if (prompt or prompts) and not llm:

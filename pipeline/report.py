@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import re
-import sys
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
 
 from ..cache.files import write_csv
 from ..cache.skeletons import TEST, TRAIN, Skeletons
-from ..cache.words import cell, printable
+from ..cache.terminal import say
+from ..cache.words import cell
 from .extraction.clock import DEVICE_STEPS, Clock, bottleneck
 
 if TYPE_CHECKING:
@@ -27,11 +23,9 @@ if TYPE_CHECKING:
     from .preparation.dataset import Finding
     from .preparation.prepare import Prepared
 
-OnProgress = Callable[[int, int], None]
 LISTED = 40  # kinds of findings, or failed clips, shown on the terminal; all of them are in a file
 DOUBTFUL = 0.5  # of a model's belief in a prompt's candidates: below, it mostly says something else
 OF_THE_MODEL = ("not finite", "overflow", "constant")  # how failures begin that are no fault of a video
-PLAIN_EVERY = 15.0  # seconds between lines where there is no terminal
 
 DEMO_END = """
 Made: {raw} (raw data), {data} (skeleton and feature caches), {run} (network, metrics, evaluation)
@@ -39,63 +33,6 @@ Your own data: a folder with samples.csv (name, label, skeleton, and subject or 
   mmcl prepare folder RAW --out data/mine
   mmcl extract-features data/mine --videos RAW --rgb microsoft/resnet-34 --llm Salesforce/blip-vqa-capfilt-large
   mmcl train data/mine --out runs/mine && mmcl evaluate runs/mine"""
-
-
-def new_console(*, quiet: bool = False) -> Console:
-    """Where the commands print: in colours on a terminal, in plain lines elsewhere, nowhere if quiet."""
-    terminal = sys.stdout.isatty()
-    return Console(highlight=False, soft_wrap=not terminal, width=None if terminal else 160, quiet=quiet)
-
-
-def say(console: Console, text: str, style: str | None = None) -> None:
-    """One plain line: nothing in a name or a message is taken for markup or for a control character."""
-    console.print(printable(text), style=style, markup=False)
-
-
-class Rate(ProgressColumn):
-    """Done a second, over the last while."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.1f}/s" if task.speed else "-/s", style="cyan")
-
-
-@contextmanager
-def bars(console: Console) -> Iterator[Callable[[str], OnProgress]]:
-    """Gives `bar(title)`, which gives `progress(done, total)`: bars on a terminal, plain lines elsewhere."""
-    if not console.is_terminal:
-        yield lambda title: plain(console, title)
-        return
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()
-    with Progress(*columns, console=console) as shown:
-
-        def bar(title: str) -> OnProgress:
-            task = shown.add_task(cell(title), total=None)
-            return lambda done, total: shown.update(task, completed=done, total=total)
-
-        yield bar
-
-
-def plain(console: Console, title: str) -> OnProgress:
-    """A line at the end, and one every quarter of a minute, with rate and time left."""
-    started = last = time.monotonic()
-
-    def progress(done: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if done and (done == total or now - last > PLAIN_EVERY):
-            last, rate = now, done / max(now - started, 1e-6)
-            console.print(
-                f"{printable(title)}: {done}/{total}, {rate:,.1f}/s, {(total - done) / rate:,.0f} s left", markup=False
-            )
-
-    return progress
-
-
-def error_text(error: Exception) -> str:
-    """An error in words: what it says itself, of the system's errors the file and the reason."""
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return printable(f"{error.filename}: {error.strerror}")
-    return printable(str(error))
 
 
 def data_table(skeletons: Skeletons) -> Table:

@@ -15,9 +15,9 @@ from rich.table import Table
 from ..cache.compare import Comparison
 from ..cache.index import Index
 from ..cache.recipe import Recipe
+from ..cache.terminal import say
 from ..cache.words import cell
 from .encoders.families import Family
-from .report import say
 
 ACROSS = 5  # caches beside each other in one table
 

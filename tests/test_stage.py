@@ -14,10 +14,11 @@ import pytest
 from mmcl.cache.recipe import Recipe
 from mmcl.cache.store import create_cache, find_caches, open_cache
 from mmcl.cache.table import concatenate, read_table
+from mmcl.cache.terminal import new_console
 from mmcl.pipeline.encoders.prompts import PROMPTS
 from mmcl.pipeline.extraction.plan import Request
 from mmcl.pipeline.extraction.stage import Extraction, extract_features
-from mmcl.pipeline.report import new_console, note_failures
+from mmcl.pipeline.report import note_failures
 from mmcl.pipeline.stop import Stop
 from mmcl.pipeline.videos.find_videos import find_videos
 from mmcl.tests.loop import Eye, columns_of, extract, files, mean_of, only_cache, quiet, write_names

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmcl.pipeline.preparation import unpickle
-from mmcl.pipeline.preparation.unpickle import load_arrays
+from mmcl.cache import unpickle
+from mmcl.cache.unpickle import load_arrays
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 MANY = 100_000

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from ...cache.skeletons import OUT, TEST, TRAIN, Layout
+from ...cache.unpickle import load_arrays
 from ..preparation.dataset import Facts, RawClip, SplitRule
 from ..preparation.layouts import COCO_17, KINECT_V2
 from ..preparation.raw import RawFile, stamp_of
-from ..preparation.unpickle import load_arrays
 from .ntu import CLASSES_60, SPLITS_60, SPLITS_120, Sample, read_name
 from .ntu_classes import CLASSES
 

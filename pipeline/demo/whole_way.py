@@ -23,9 +23,10 @@ def show_whole_way(
 ) -> None:
     """Run all of it under `out`; `train(data, run, rgb, text)` and `evaluate(run)` are the commands of stage two."""
     from ...cache.store import move_caches
+    from ...cache.terminal import bars, new_console, say
     from ..data_commands import prepare
     from ..extract_command import extract_features
-    from ..report import DEMO_END, bars, demo_table, new_console, say
+    from ..report import DEMO_END, demo_table
     from .synthetic import make_dataset
     from .tiny import build_tiny
 

@@ -1,0 +1,1 @@
+"""Skeleton files of every format that `mmcl prepare` reads, one after another."""

@@ -1,0 +1,1 @@
+"""A trained network outside the lab: predictions, ONNX."""
