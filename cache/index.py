@@ -43,6 +43,15 @@ class Source:
         text = str(self.said["libraries"])
         return json.loads(text).get("mixed", [text])
 
+    @property
+    def parameters(self) -> int | None:
+        return _number(self.said.get("parameters"))
+
+    @property
+    def seconds(self) -> float | None:
+        spent = _number(self.said.get("device_ms"))
+        return None if spent is None else spent / 1000
+
 
 @dataclass(frozen=True)
 class Place:
@@ -100,6 +109,17 @@ class Index:
         return [json.loads(text) for text in sorted({text for source in self.sources for text in source.libraries})]
 
     @property
+    def parameters(self) -> int | None:
+        """The encoder's; None where no file says how many."""
+        return next((found for source in self.sources if (found := source.parameters) is not None), None)
+
+    @property
+    def seconds(self) -> float | None:
+        """What the device worked for all rows; None where any file does not say it."""
+        found = [spent for source in self.sources if (spent := source.seconds) is not None]
+        return sum(found) if found and len(found) == len(self.sources) else None
+
+    @property
     def next_generation(self) -> int:
         """One more than that of any row there is."""
         return 1 + max((source.generation for source in self.sources), default=0)
@@ -138,6 +158,10 @@ def kinds_of(columns: Columns) -> dict[str, str]:
     fixed = {name: column for name, column in columns.items() if isinstance(column, np.ndarray)}
     types = {name: "text" if column.dtype.kind == "S" else str(column.dtype) for name, column in fixed.items()}
     return {name: f"{types[name]} {list(column.shape[1:])}" for name, column in fixed.items()}
+
+
+def _number(said: str | int | None) -> int | None:
+    return said if isinstance(said, int) else None
 
 
 def _fixed(columns: Columns, name: str) -> np.ndarray:

@@ -34,7 +34,8 @@ def merge(folder: Path) -> Rows:
 
 def _write(folder: Path, index: Index, kept: dict[Path, np.ndarray]) -> None:
     sources = [source for source in index.sources if source.path in kept]
-    made = Made(index.batch, index.fit, index.next_generation - 1)
+    cost = Index(folder, tuple(sources))
+    made = Made(index.batch, index.fit, index.next_generation - 1, parameters=cost.parameters, seconds=cost.seconds)
     said = attributes(folder, made, _libraries(sources))
     concatenate(folder / "cache.h5", list(kept), list(kept.values()), said)
 

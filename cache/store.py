@@ -67,13 +67,16 @@ class Made:
     """How a part's rows were made; of two rows of one name that of the higher `generation` counts.
 
     `batch` is the batch that was asked for, `fit` the one that the device's memory held. `libraries` are versions and
-    the device: what else can change a number's last digits.
+    the device: what else can change a number's last digits. `parameters` are the encoder's, `seconds` what the device
+    worked for these rows; None where that is not known.
     """
 
     batch: int = 1
     fit: int = 1
     generation: int = 1
     libraries: Mapping[str, str] | None = None
+    parameters: int | None = None
+    seconds: float | None = None
 
 
 def cache_folder(root: Path, recipe: Recipe) -> Path:
@@ -145,6 +148,8 @@ def sweep(folder: Path, index: int, count: int) -> None:
 
 def attributes(folder: Path, made: Made, libraries: str) -> dict[str, str | int]:
     """What a part, or the table of all parts, says of itself."""
+    spent = None if made.seconds is None else round(1000 * made.seconds)
+    cost = {"parameters": made.parameters, "device_ms": spent}
     return {
         "key": read_recipe(folder).key,
         "format": FORMAT,
@@ -152,6 +157,7 @@ def attributes(folder: Path, made: Made, libraries: str) -> dict[str, str | int]
         "batch": made.batch,
         "fit": made.fit,
         "generation": made.generation,
+        **{name: number for name, number in cost.items() if number is not None},
     }
 
 

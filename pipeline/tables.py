@@ -65,6 +65,8 @@ def _cache_columns(
     _row(table, "rows", (f"{len(index.places):,}" for index in indexes))
     _row(table, "failed", (failed(index.failures.values()) for index in indexes))
     _row(table, "batch", (_batch(index) for index in indexes))
+    _row(table, "encoder's parameters", (_count(index.parameters) for index in indexes))
+    _row(table, "device seconds", (_count(index.seconds) for index in indexes))
     _row(table, "finished", ("yes" if finished else "no" for _, _, finished in caches))
     console.print(table)
 
@@ -140,6 +142,10 @@ def _made(index: Index) -> dict[str, Any]:
 
 def _batch(index: Index) -> str:
     return f"{index.batch}, of which {index.fit} fitted" if index.fit < index.batch else str(index.batch)
+
+
+def _count(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
 
 
 def _share(value: float) -> str:

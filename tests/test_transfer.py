@@ -26,8 +26,10 @@ from mmcl.pipeline.datasets.utd_mhad import NTU120_ACTIONS, UtdMhad
 from mmcl.pipeline.preparation.dataset import RawDataset
 from mmcl.pipeline.preparation.layouts import KINECT_V2, LAYOUTS
 from mmcl.pipeline.preparation.prepare import prepare
-from mmcl.tests.training import Watch
+from mmcl.tests.features import write_cache
+from mmcl.tests.training import Watch, weights
 from mmcl.trainer.config import Config
+from mmcl.trainer.loop.checkpoint import save_weights
 from mmcl.trainer.loop.train import train
 from mmcl.trainer.plan import Job, plan
 from mmcl.trainer.testing.transfer import TransferResult, evaluate_transfer
@@ -147,18 +149,15 @@ def test_top_1_and_top_5_by_hand_in_both_ways_of_counting(run: Path, shared: Pat
     assert (lines["wave"].mistaken_for, lines["wave"].mistakes) == ("shoot at the basket", 2)
     assert (lines["squat"].top1, lines["squat"].top1_mapped, lines["squat"].mistaken_for) == (0, 1, "drink water")
     summary = json.loads((result.folder / "results.json").read_text())
-    assert summary["all_classes"] == {
-        "clips": 8,
-        "competing": 120,
-        "top1": 3 / 8,
-        "top5": 6 / 8,
-        "mean_class_accuracy": pytest.approx((1 + 0 + 0 + 1 / 3 + 1 + 0) / 6),
-    }
+    shares = {"top1": 3 / 8, "top5": 6 / 8, "mean_class_accuracy": pytest.approx((1 + 0 + 0 + 1 / 3 + 1 + 0) / 6)}
+    found = summary["all_classes"]
+    assert {name: found[name] for name in ("clips", "competing", *shares)} == {"clips": 8, "competing": 120, **shares}
+    assert found["top1_interval"] == [0.125, 0.75] and "bootstrap over the test clips" in found["intervals"]
     assert (summary["mapped_classes"]["competing"], summary["mapped_classes"]["top1"]) == (6, 6 / 8)
     text = shown(result)
     assert "all 120 classes compete, as in the paper" in text and "only the 6 mapped ones compete" in text
     rows = [line for line in text.splitlines() if "top-1 " in line or "top-5 " in line]
-    assert "8" in rows[0] and "37.50%" in rows[0] and "75.00%" in rows[0] and "87.50%" in rows[1]
+    assert "8" in rows[0] and "37.50% (12.5% to 75.0%)" in rows[0] and "75.00%" in rows[0] and "87.50%" in rows[1]
 
 
 def test_two_of_the_classes_may_stand_for_one_of_the_runs(run: Path, shared: Path, tmp_path: Path):
@@ -289,6 +288,86 @@ def test_an_unfinished_run_and_unknown_data_are_refused_and_nothing_is_written(r
 def test_a_data_set_named_as_a_path_writes_inside_the_run(run: Path, shared: Path, tmp_path: Path):
     data = changed(shared / "utd", tmp_path / "utd", dataset="../../elsewhere")
     assert evaluate_transfer(run, data, nothing).folder == run / "transfer-elsewhere"
+
+
+# -- with the LLM at test time
+
+ASKED = {"model": "llm", "fingerprint": "ab12", "prompt": "holding-object"}
+NOT_SKELETON_ONLY = "with the LLM at test time: NOT skeleton-only"
+
+
+@pytest.fixture(scope="module")
+def refined(shared: Path) -> Path:
+    """`shared` with another run, `taught`, that has FRM, and text features of all data but SYSU. Not to be changed."""
+    for folder, dataset, images in (("ntu", "ntu120", "0123"), ("utd", "utd-mhad", "4567")):
+        names = read_skeletons(shared / folder / "skeletons.h5").names
+        values = np.random.default_rng(0).normal(size=(len(names), 5)).astype(np.float32)
+        columns = {"prompt_feature": values}
+        write_cache(shared / folder, names, columns, kind="text", dataset=dataset, person_images=images, **ASKED)
+    [text] = (shared / "ntu" / "text").iterdir()
+    train(plan(Job(shared / "ntu", shared / "taught", TINY, None, (text,))), shared / "taught", Watch())
+    return shared
+
+
+def test_scores_refined_by_an_llm_are_judged_in_both_ways_of_counting(refined: Path, tmp_path: Path):
+    """By hand from the heads' tensors; matrices far from one, so that it matters."""
+    run = Path(shutil.copytree(refined / "taught", tmp_path / "run"))
+    with_matrices(run, np.random.default_rng(1).uniform(-3, 3, (2, 120)).astype(np.float32))
+    alone = evaluate_transfer(run, refined / "utd", nothing)
+    result = evaluate_transfer(run, refined / "utd", nothing, with_text=True)
+    assert (alone.folder, result.folder) == (run / "transfer-utd-mhad", run / "transfer-utd-mhad-with-text")
+    before, after = (np.load(folder / "scores.npz") for folder in (alone.folder, result.folder))
+    assert after["names"].tolist() == before["names"].tolist() and after["labels"].tolist() == before["labels"].tolist()
+    utd = read_skeletons(refined / "utd" / "skeletons.h5")
+    text = np.random.default_rng(0).normal(size=(len(utd.names), 5)).astype(np.float32)
+    own = np.array([text[utd.names.index(name)] for name in before["names"]])
+    np.testing.assert_allclose(after["scores"], by_hand(run, before["scores"], own), rtol=1e-4, atol=1e-4)
+    calls = after["scores"].argmax(1)
+    assert (calls != before["scores"].argmax(1)).any()
+    assert result.metrics.top1 == (calls == after["labels"]).mean()
+    mapped = np.unique(after["labels"])
+    assert result.mapped.top1 == (mapped[after["scores"][:, mapped].argmax(1)] == after["labels"]).mean()
+
+
+def test_every_output_of_a_transfer_with_text_says_that_it_is_not_skeleton_only(refined: Path, tmp_path: Path):
+    run = Path(shutil.copytree(refined / "taught", tmp_path / "run"))
+    result = evaluate_transfer(run, refined / "utd", nothing, with_text=True)
+    assert f"joint, {NOT_SKELETON_ONLY}" in shown(result) and "skeletons only" not in shown(result)
+    summary = json.loads((result.folder / "results.json").read_text())
+    assert summary["inputs"] == NOT_SKELETON_ONLY and summary["notes"][0] == NOT_SKELETON_ONLY
+    assert (
+        summary["kept"] == f"last epoch, {NOT_SKELETON_ONLY}" == str(np.load(result.folder / "scores.npz")["selection"])
+    )
+    assert (result.folder / "per_class.csv").read_text().count(NOT_SKELETON_ONLY) == len(result.classes)
+    assert any(note.startswith("skeletons only, all 120 classes: top-1 ") for note in result.notes)
+    assert any(
+        note.startswith("person images: whether they were made as those of the training") for note in result.notes
+    )
+    alone = evaluate_transfer(run, refined / "utd", nothing)
+    assert NOT_SKELETON_ONLY not in (alone.folder / "results.json").read_text() and "skeletons only" in shown(alone)
+
+
+def test_a_data_set_without_such_text_features_is_told_the_command_that_makes_them(refined: Path, tmp_path: Path):
+    run = Path(shutil.copytree(refined / "taught", tmp_path / "run"))
+    said = r"sysu: no text cache that was made as the run's \w{12}; make it with `mmcl extract-features \S+/sysu "
+    with pytest.raises(ValueError, match=said + "--videos VIDEOS --llm llm --prompt holding-object`"):
+        evaluate_transfer(run, refined / "sysu", nothing, with_text=True)
+    assert not (run / "transfer-sysu-with-text").exists()
+
+
+def by_hand(run: Path, scores: np.ndarray, text: np.ndarray) -> np.ndarray:
+    """S_M * (g_0 Pos + g_1 Neg) of heads.safetensors, in float64."""
+    head = {name.removeprefix("refine."): value.double().numpy() for name, value in weights(run, "heads").items()}
+    x = (text - head["standardise.mean"]) / head["standardise.deviation"]
+    hidden = np.maximum(x @ head["gate.0.weight"].T + head["gate.0.bias"], 0)
+    gate = np.exp(hidden @ head["gate.2.weight"].T + head["gate.2.bias"])
+    return scores * (gate / gate.sum(1, keepdims=True) @ head["matrices"])
+
+
+def with_matrices(run: Path, matrices: np.ndarray) -> None:
+    """The run's heads with other Pos and Neg."""
+    changed_heads = weights(run, "heads") | {"refine.matrices": torch.from_numpy(matrices)}
+    save_weights(run, {"heads": changed_heads, "model": weights(run)})
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="MMCL_REAL_DATA names no folder with nw_ucla and utd_mhad")

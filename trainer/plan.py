@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..cache.cost import cost_of
 from ..cache.skeletons import TEST, TRAIN, Skeletons, read_skeletons, read_whole
 from ..cache.words import few
 from .colearning.objective import build_heads
@@ -106,7 +107,7 @@ def plan(job: Job, progress: OnRows = lambda done, total: None) -> Plan:
     rgb, text = given.get("rgb"), given.get("text")
     with torch.device("meta"):
         build_heads(rgb, text, feature_dim=width, classes=len(run.classes), config=config)
-    return Plan(_taught(run, given), skeletons, split, rgb, text, start)
+    return Plan(_taught(run, given, job), skeletons, split, rgb, text, start)
 
 
 def _started(job: Job, path: Path, run: Run) -> tuple[Run, dict[str, Tensor] | None]:
@@ -202,10 +203,14 @@ def _subjects(skeletons: Skeletons, rows: np.ndarray) -> tuple[int, ...]:
     return tuple(np.unique(skeletons.columns["subject"][rows]).tolist()) if len(rows) else ()
 
 
-def _taught(run: Run, given: Mapping[str, Features]) -> Run:
+def _taught(run: Run, given: Mapping[str, Features], job: Job) -> Run:
     used = {kind: tuple(map(_used, features.parts)) for kind, features in given.items()}
     missing = {kind: list(features.missing) for kind, features in given.items()}
-    return replace(run, rgb=next(iter(used.get("rgb", ())), None), text=used.get("text", ()), missing=missing)
+    folders = [*([job.rgb] if job.rgb else []), *job.text]
+    caches = [cache for kind in ("rgb", "text") for cache in used.get(kind, ())]
+    spent = {c["key"]: cost_of(folder, c["columns"])._asdict() for folder, c in zip(folders, caches, strict=True)}
+    rgb, text = next(iter(used.get("rgb", ())), None), used.get("text", ())
+    return replace(run, rgb=rgb, text=text, missing=missing, costs=spent)
 
 
 def _used(part: Source) -> dict[str, Any]:

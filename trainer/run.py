@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ class Run:
     """All that evaluation and a resume need to know; `slots` is M, the bodies the network has room for.
 
     `rgb` and `text` are the feature caches as they were used; of text one a prompt. `start` is what the network's
-    weights were at first, None where they were drawn by the seed.
+    weights were at first, None where they were drawn by the seed. `costs` say by its key what a cache cost, so that it
+    is known when the cache is gone; they are no part of what makes two runs the same.
     """
 
     config: Config
@@ -47,6 +48,7 @@ class Run:
     coordinates: str = "metres"
     held_out_subjects: tuple[int, ...] = ()
     start: Mapping[str, Any] | None = None
+    costs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def selection(self) -> str:
@@ -95,7 +97,7 @@ def read_run(folder: Path) -> Run:
 def refuse_other(folder: Path, run: Run) -> None:
     """ValueError, with what differs, where the run in `folder` is not this one."""
     found = read_run(folder)
-    same = replace(found, versions=run.versions, data=run.data, start=_moved(found.start, run.start))
+    same = replace(found, versions=run.versions, data=run.data, start=_moved(found.start, run.start), costs=run.costs)
     if same == run:
         return
     old, new = _flat(same), _flat(run)

@@ -25,7 +25,8 @@ from .prompts import PROMPTS, Prompt
 class Encoder(Protocol):
     """Turns person images into columns; an RGB network and a language model differ in nothing else.
 
-    An image is uint8 RGB: [H, W, 3] for the layouts strip and single, [N, H, W, 3] for frames-N.
+    An image is uint8 RGB: [H, W, 3] for the layouts strip and single, [N, H, W, 3] for frames-N. It may have a number
+    `parameters` too, those of its network: it is kept with the cache.
     """
 
     @property
@@ -88,6 +89,7 @@ class CustomEncoder:
     layout: str
     prepare: Callable[[Sequence[np.ndarray]], Any]
     encode: Callable[[Any], Columns]
+    parameters: int | None = None  # of its network, where it tells
 
 
 def load_custom(spec: str, *, device: str, prompt: Prompt | None = None) -> CustomEncoder:
@@ -107,7 +109,9 @@ def load_custom(spec: str, *, device: str, prompt: Prompt | None = None) -> Cust
     known = {"model": spec} | ({} if prompt is None else prompt.settings)
     prepare = getattr(encoder, "prepare", list)  # without one, encode gets the images
     steps = _blamed(spec, "prepare", prepare), _blamed(spec, "encode", encoder.encode)
-    return CustomEncoder(known | settings | {"source": _source(made)}, encoder.layout, *steps)
+    told = getattr(encoder, "parameters", None)  # of a torch module that is a function
+    parameters = told if isinstance(told, int) else None
+    return CustomEncoder(known | settings | {"source": _source(made)}, encoder.layout, *steps, parameters)
 
 
 def _blamed(spec: str, name: str, step: Callable[[Any], Any]) -> Callable[[Any], Any]:

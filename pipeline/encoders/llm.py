@@ -132,6 +132,11 @@ class TextEncoder:
     def layout(self) -> str:
         return self.prompt.layout
 
+    @property
+    def parameters(self) -> int:
+        """Of the whole model, which is loaded for that."""
+        return sum(part.numel() for part in self.llm.model.parameters())
+
     def prepare(self, images: Sequence[np.ndarray], /) -> Any:
         return self.llm.prepare(images, self.prompt.text)
 

@@ -58,6 +58,11 @@ class RgbEncoder:
             inputs = dict(zip([network.main_input_name], inputs.values(), strict=True))
         return {name: column.float().cpu().numpy() for name, column in read(network, inputs).items()}
 
+    @property
+    def parameters(self) -> int:
+        """Of the whole network, which is loaded for that."""
+        return sum(part.numel() for part in self._network[0].parameters())
+
     @cached_property
     def _network(self) -> tuple[Any, Reader]:
         return _load_network(self.checkpoint, self.device)

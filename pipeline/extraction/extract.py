@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -224,7 +225,9 @@ class Pass:
             ready = prepared.result()
             if not isinstance(ready, Ready):
                 with DEVICE, self._clock("forward"):
+                    started = time.perf_counter()
                     ready = Ready(target.encode(ready, inputs))
+                    target.ledger.spent(time.perf_counter() - started)
             batch.finished.append(crew.finishers.submit(target.finish, ready.encoded, inputs))
         batch.inputs.clear()  # whole frames: a unit's would fill the memory
         batch.prepared.clear()

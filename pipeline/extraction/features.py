@@ -71,6 +71,8 @@ class FeatureTarget:
     def try_out(self) -> int:
         """Load the encoder and show it one blank image: what is wrong with it is said now. Gives the bytes of a row."""
         columns = self.encode(self.prepare([Input(None)]), [Input(None)])
+        parameters = getattr(self.encoder, "parameters", None)
+        self.ledger.parameters = parameters if isinstance(parameters, int) else None
         if not columns.keys() & set(TRAINED_ON[self.ledger.recipe.kind]):
             wanted = " or ".join(TRAINED_ON[self.ledger.recipe.kind])
             raise ValueError(f"{self.model}: gave {', '.join(sorted(columns))}; training reads {wanted}")

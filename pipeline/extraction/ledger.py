@@ -45,6 +45,8 @@ class Ledger:
         self.index = open_index(self.folder)
         self.fit = min(batch, self.index.fit or batch)
         self.made = set[str]()
+        self.parameters: int | None = None  # of the encoder, where it tells
+        self._seconds: float | None = None  # that the device worked since the last part; None where none was needed
         self._again = set(self.index.failures) | self.index.damaged() if clips.retry else set[str]()
         self._made_from = {name: int(crc) for name, crc in self.index.values("image_crc").items()}
         self._libraries = library_versions() | ({"device": device} if device else {})
@@ -71,10 +73,15 @@ class Ledger:
                 "those in their last digits; go on with what it was begun with, or say --accept-versions"
             )
 
+    def spent(self, seconds: float) -> None:
+        """Note what the device worked for the rows that are written next."""
+        self._seconds = (self._seconds or 0) + seconds
+
     def write(self, unit: int, names: Sequence[str], failures: Sequence[str], columns: Mapping[str, Column]) -> Path:
         """One unit's rows to a part file."""
         create_cache(self.clips.data, self.recipe)
-        made = Made(self.batch, self.fit, self._generation(names), self._libraries)
+        made = Made(self.batch, self.fit, self._generation(names), self._libraries, self.parameters, self._seconds)
+        self._seconds = None
         self.made |= set(names)
         return write_part(
             self.folder, unit, names, failures, {**columns, "batch": np.full(len(names), self.fit, np.int32)}, made

@@ -126,7 +126,7 @@ def load_features(
     columns = columns_of(kind, config)
     names = [skeletons.names[row] for row in rows]
     caches = [_opened(folder, skeletons, names, allow_missing=config.allow_missing) for folder in folders]
-    used = [_columns(cache, columns, kind) for cache in caches]
+    used = [used_columns(cache, columns, kind) for cache in caches]
     failed = set[str]().union(*(cache.failures for cache in caches))
     present = np.array([name not in failed for name in names])
     if not present.any():
@@ -174,7 +174,7 @@ def _opened(folder: Path, skeletons: Skeletons, names: Sequence[str], *, allow_m
     return cache
 
 
-def _columns(cache: Rows, wanted: Sequence[str], kind: str) -> dict[str, np.ndarray]:
+def used_columns(cache: Rows, wanted: Sequence[str], kind: str) -> dict[str, np.ndarray]:
     """Those of the wanted columns that the cache has, as views."""
     found = {name: cache.array(name) for name in wanted if name in cache.columns}
     if not found and wanted == ("logits",):

@@ -78,6 +78,7 @@ class State:
 
 SAID = 160  # letters of a library's error that are shown
 ANEW = "move it away to train from the start"
+REMADE = "move it away and run the same `mmcl train` again, it makes it anew"
 STORED = ("epoch", "step", "sums", "seconds", "best", "best_top1", "best_epoch")
 
 
@@ -166,11 +167,17 @@ def load_model(folder: Path, run: Run) -> SkeletonClassifier:
     if not path.exists():
         raise ValueError(f"{folder}: training has not finished; run the same `mmcl train` again, it resumes")
     model = run.build()
-    with _explained(path, "move it away and run the same `mmcl train` again, it makes it anew"):
+    with _explained(path, REMADE):
+        model.load_state_dict(read_weights(path, REMADE))
+    return model
+
+
+def read_weights(path: Path, mend: str) -> Mapping[str, Tensor]:
+    """The entries of a file of `save_weights`; ValueError, with the next step, where they are not what was written."""
+    with _explained(path, mend):
         with safe_open(path, "pt") as file:
             written = (file.metadata() or {}).get("crc32")
         entries = load_file(path)
         if written not in (None, _checksum(entries)):
             raise EOFError("its numbers are not those that were written")
-        model.load_state_dict(entries)
-    return model
+    return entries

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import io
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ...cache.files import write_atomic, write_bytes, write_csv
 from ...cache.skeletons import TEST, Skeletons, read_whole
 from ..data.samples import split_rows
 from ..data.skeleton import body_of, pack
 from ..loop.checkpoint import load_model
 from ..loop.device import find_device
 from ..run import Run, read_run
-from .confusion import draw_confusion
 from .leaks import leaked
-from .metrics import Metrics, measure, per_class
-from .notes import notes_of
+from .metrics import Metrics, measure
+from .notes import notes_of, sure_note
+from .scores import About, Scores
 from .scoring import score
+from .written import write_evaluation
+
+SKELETONS_ONLY = "skeletons only"
+WITH_TEXT = "with the LLM at test time: NOT skeleton-only"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Evaluation:
     """The result of one run on the test clips of `dataset`, and the folder that holds it.
 
     `leaked` test clips are training clips under another name, and `top1_unleaked` is that of all others; None where the
-    data are not those that were trained on, or no others are left.
+    data are not those that were trained on, or no others are left. `inputs` says in words what was scored.
     """
 
     run: Run
@@ -41,6 +42,18 @@ class Evaluation:
     parameters: int
     folder: Path
     notes: list[str]
+    scores: Scores
+    inputs: str = SKELETONS_ONLY
+
+    @property
+    def kept(self) -> str:
+        """How the epoch was chosen, and whether more than skeletons was seen: in every output."""
+        return self.run.selection if self.inputs == SKELETONS_ONLY else f"{self.run.selection}, {self.inputs}"
+
+    @property
+    def about(self) -> About:
+        config = self.run.config
+        return About(self.kept, self.dataset, config.split, config.backbone, config.stream, config.seed)
 
 
 def evaluate(
@@ -58,40 +71,63 @@ def evaluate(
     """
     run = read_run(folder)
     model = load_model(folder, run)
-    skeletons = skeletons or _read_data(run, data)
-    _refuse_misfit(run, skeletons, folder, moved=data is not None)
-    rows = skeletons.rows(run.config.split, TEST)
-    if not len(rows):
-        raise ValueError(f"{skeletons.dataset}: split {run.config.split} has no test clips")
+    skeletons = skeletons or read_data(run, data)
+    rows = test_rows(run, skeletons, folder, moved=data is not None)
     device = device or find_device()
     body = body_of(run.layout, run.slots, run.body_rule)
     packed = pack(skeletons).to(device)
-    scores = score(model.to(device), packed, rows, body=body, config=run.config, progress=progress).numpy()
-    result = _judge(run, skeletons, rows, scores, sum(p.numel() for p in model.parameters()), folder)
-    result.folder.mkdir(exist_ok=True)
-    labels = skeletons.split_labels(run.config.split)[rows]
-    write_scores(result.folder, scores, labels, [skeletons.names[row] for row in rows], run.selection)
-    _write_tables(result)
-    _write_summary(result)  # last: where it is, the evaluation is whole
+    values = score(model.to(device), packed, rows, body=body, config=run.config, progress=progress).numpy()
+    parameters = sum(p.numel() for p in model.parameters())
+    result = _judge(run, skeletons, rows, _scores(run, skeletons, rows, values), parameters, folder)
+    write_evaluation(result)
     return result
 
 
+def evaluate_with_text(folder: Path, skeletons: Skeletons, only: Evaluation, data: Path) -> Evaluation:
+    """The clips of `only`, refined by what an LLM said of them (S_R): FOLDER/evaluation-with-text.
+
+    `data` is the folder of the tested data set, which holds the text cache. No result of a skeleton-only network: every
+    output says so. Raises FileNotFoundError or ValueError where heads or text cache are missing or don't fit.
+    """
+    from .with_text import refined_scores
+
+    run = only.run
+    rows = skeletons.rows(run.config.split, TEST)
+    values, notes = refined_scores(folder, run, only.scores.values, skeletons, rows, data)
+    scores = replace(only.scores, values=np.asarray(values, np.float32))
+    result = _judge(run, skeletons, rows, scores, only.parameters, folder)
+    result = replace(
+        result,
+        folder=only.folder.with_name(f"{only.folder.name}-with-text"),
+        notes=[WITH_TEXT, *result.notes, *notes],
+        inputs=WITH_TEXT,
+    )
+    write_evaluation(result)
+    return result
+
+
+def _scores(run: Run, skeletons: Skeletons, rows: np.ndarray, values: np.ndarray) -> Scores:
+    labels = skeletons.split_labels(run.config.split)[rows]
+    return Scores(tuple(skeletons.names[row] for row in rows), values, labels, run.classes)
+
+
 def _judge(
-    run: Run, skeletons: Skeletons, rows: np.ndarray, scores: np.ndarray, parameters: int, folder: Path
+    run: Run, skeletons: Skeletons, rows: np.ndarray, scores: Scores, parameters: int, folder: Path
 ) -> Evaluation:
-    labels, known = skeletons.split_labels(run.config.split)[rows], _known(run, skeletons, rows)
+    known, right = _known(run, skeletons, rows), scores.values.argmax(1) == scores.labels
     own = "evaluation" if skeletons.dataset == run.dataset else f"evaluation-{Path(skeletons.dataset).name}"
     result = Evaluation(
         run,
         skeletons.dataset,
-        measure(scores, labels),
+        measure(scores.values, scores.labels),
         None if known is None else int(known.sum()),
-        None if known is None or known.all() else float((scores.argmax(1) == labels)[~known].mean()),
+        None if known is None or known.all() else float(right[~known].mean()),
         parameters,
         folder / own,
         notes(run, skeletons),
+        scores,
     )
-    result.notes.extend(_leak_note(result))
+    result.notes.extend([*_leak_note(result), *sure_note(result.metrics)])
     return result
 
 
@@ -120,11 +156,23 @@ def notes(run: Run, skeletons: Skeletons) -> list[str]:
     return found
 
 
-def _read_data(run: Run, data: Path | None) -> Skeletons:
+def read_data(run: Run, data: Path | None) -> Skeletons:
+    """The data set that a run is tested on; FileNotFoundError where it is gone and `data` says no other place."""
     folder = data or Path(run.data)
     if data is None and not folder.exists():
         raise FileNotFoundError(f"{folder}: the data of this run is not there; pass --data with where it is now")
     return read_whole(folder / "skeletons.h5")
+
+
+def test_rows(run: Run, skeletons: Skeletons, folder: Path, *, moved: bool) -> np.ndarray:
+    """The run's test clips, int64; ValueError where there are none, or the data set does not fit the run.
+
+    `moved` says that the data set was pointed at: then it may have been prepared again.
+    """
+    _refuse_misfit(run, skeletons, folder, moved=moved)
+    if not len(rows := skeletons.rows(run.config.split, TEST)):
+        raise ValueError(f"{skeletons.dataset}: split {run.config.split} has no test clips")
+    return rows
 
 
 def _refuse_misfit(run: Run, skeletons: Skeletons, folder: Path, *, moved: bool) -> None:
@@ -146,49 +194,3 @@ def _remedy(skeletons: Skeletons) -> str:
     if skeletons.transfers:
         return "pass --data with its own, or test the transfer with --transfer"
     return "pass --data with its own"
-
-
-def write_scores(folder: Path, scores: np.ndarray, labels: np.ndarray, names: Sequence[str], selection: str) -> None:
-    """scores.npz: names, scores and labels of clips, and how the epoch was chosen; readable without pickle."""
-    content = io.BytesIO()
-    np.savez(content, names=np.array(names), scores=scores, labels=labels, selection=np.array(selection))
-    write_bytes(folder / "scores.npz", content.getvalue())
-
-
-def _write_summary(result: Evaluation) -> None:
-    config, metrics = result.run.config, result.metrics
-    summary = {
-        "dataset": result.dataset,
-        "trained_on": result.run.dataset,
-        "split": config.split,
-        "stream": config.stream,
-        "seed": config.seed,
-        "clips": metrics.clips,
-        "top1": metrics.top1,
-        "top5": metrics.top5,
-        "mean_class_accuracy": metrics.mean_class,
-        "chance": metrics.chance,
-        "leaked_clips": result.leaked,
-        "top1_without_leaked": result.top1_unleaked,
-        "parameters": result.parameters,
-        "kept": result.run.selection,
-        "select_on_test": config.select_on_test,
-        "notes": result.notes,
-    }
-    text = json.dumps(summary, indent=1)
-    write_bytes(result.folder / "results.json", text.encode())
-
-
-def _write_tables(result: Evaluation) -> None:
-    """per_class.csv, confusion.csv and confusion.png."""
-    folder, run, metrics = result.folder, result.run, result.metrics
-    lines = [
-        (c.name, c.clips, f"{c.accuracy:.4f}", c.mistaken_for, c.mistakes, run.selection)
-        for c in per_class(metrics, run.classes)
-    ]
-    write_csv(folder / "per_class.csv", ("class", "clips", "accuracy", "mistaken_for", "mistakes", "kept"), lines)
-    counts = ((name, *row) for name, row in zip(run.classes, metrics.confusion.tolist(), strict=True))
-    write_csv(folder / "confusion.csv", (f"true \\ called ({run.selection})", *run.classes), counts)
-    on = f"{result.dataset} {run.config.split} {run.config.stream}"
-    title = f"{on}: top-1 {metrics.top1:.1%} of {metrics.clips}, {run.selection}"
-    write_atomic(folder / "confusion.png", lambda aside: draw_confusion(aside, metrics.confusion, run.classes, title))

@@ -1,15 +1,32 @@
-"""What scores are worth: top-1, top-5, mean class accuracy, a table a class, a confusion matrix."""
+"""What scores are worth: top-1, top-5, mean class accuracy, each with its interval; a table a class; the confusions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+
+TOP = 5  # with no more classes than that, top-5 is right whatever was scored
+RESAMPLES, SEED = 10_000, 0
+LEVEL = 0.95
+HOW = f"{LEVEL:.0%} intervals: bootstrap over the test clips, {RESAMPLES:,} resamples"
+
+
+class Interval(NamedTuple):
+    """Where 95% of the resamples lie; as what it is the interval of."""
+
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Accuracies are shares in [0, 1]; `confusion[i, j]` counts clips of class i that were called class j."""
+    """Accuracies are shares in [0, 1]; `confusion[i, j]` counts clips of class i that were called class j.
+
+    The intervals say how far the numbers would move with other clips of the same people and the same network.
+    """
 
     clips: int
     top1: float
@@ -17,6 +34,9 @@ class Metrics:
     mean_class: float
     chance: float
     confusion: np.ndarray
+    top1_interval: Interval
+    top5_interval: Interval
+    mean_class_interval: Interval
 
 
 @dataclass(frozen=True)
@@ -30,6 +50,15 @@ class ClassLine:
     mistakes: int
 
 
+class Pair(NamedTuple):
+    """Clips of class `true` that were called `called`; `share` is of all clips of class `true`."""
+
+    true: str
+    called: str
+    clips: int
+    share: float
+
+
 def measure(scores: np.ndarray, labels: np.ndarray) -> Metrics:
     """Metrics of scores [n, K] against labels [n]; classes without a clip don't count in the mean over classes."""
     classes = scores.shape[1]
@@ -37,14 +66,52 @@ def measure(scores: np.ndarray, labels: np.ndarray) -> Metrics:
     confusion = np.zeros((classes, classes), np.int64)
     np.add.at(confusion, (labels, order[:, 0]), 1)
     clips = confusion.sum(1)
+    first, among = order[:, 0] == labels, (order[:, :TOP] == labels[:, None]).any(1)
+    top1, top5, mean_class = _intervals(labels, first, among, classes)
     return Metrics(
         clips=len(labels),
-        top1=float((order[:, 0] == labels).mean()),
-        top5=float((order[:, :5] == labels[:, None]).any(1).mean()),
+        top1=float(first.mean()),
+        top5=float(among.mean()),
         mean_class=float((confusion.diagonal()[clips > 0] / clips[clips > 0]).mean()),
         chance=float(clips.max() / clips.sum()),
         confusion=confusion,
+        top1_interval=top1,
+        top5_interval=top5,
+        mean_class_interval=mean_class,
     )
+
+
+def _intervals(labels: np.ndarray, first: np.ndarray, among: np.ndarray, classes: int) -> tuple[Interval, ...]:
+    """Of top-1, top-5 and mean class accuracy, from one set of resamples.
+
+    A clip counts only by its class and by where its class came, so a resample of clips is one draw of how many clips
+    fall into each cell (class, outcome): multinomial, exactly, whatever the number of clips.
+    """
+    outcome = np.where(first, 2, np.where(among, 1, 0))
+    cells = np.bincount(labels * 3 + outcome, minlength=3 * classes).reshape(classes, 3)
+    cells = cells[cells.any(1)]
+    drawn = resampled(cells.ravel()).reshape(RESAMPLES, len(cells), 3)
+    clips, right = drawn.sum(2), drawn[:, :, 2]
+    there = clips > 0  # a class that a resample lacks does not count in its mean, as in `measure`
+    mean_class = np.divide(right, clips, out=np.zeros(clips.shape), where=there).sum(1) / there.sum(1)
+    total = len(labels)
+    return (
+        interval_of(right.sum(1) / total),
+        interval_of(drawn[:, :, 1:].sum((1, 2)) / total),
+        interval_of(mean_class),
+    )
+
+
+def resampled(counts: np.ndarray) -> np.ndarray:
+    """Counts [cells] of as many clips drawn with replacement: [RESAMPLES, cells], the same every time."""
+    total = counts.sum()
+    return np.random.default_rng(SEED).multinomial(total, counts / total, size=RESAMPLES)
+
+
+def interval_of(values: np.ndarray) -> Interval:
+    """The middle 95% of resampled values."""
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(low), float(high))
 
 
 def per_class(metrics: Metrics, classes: tuple[str, ...]) -> list[ClassLine]:
@@ -58,3 +125,14 @@ def per_class(metrics: Metrics, classes: tuple[str, ...]) -> list[ClassLine]:
                 ClassLine(classes[label], int(row.sum()), float(row[label] / row.sum()), other, int(wrong.max()))
             )
     return lines
+
+
+def confused_pairs(metrics: Metrics, classes: Sequence[str], most: int = 20) -> list[Pair]:
+    """The classes most often taken for another, by clips, then by share; none where nothing was confused."""
+    wrong, clips = metrics.confusion.copy(), metrics.confusion.sum(1)
+    np.fill_diagonal(wrong, 0)
+    pairs = [
+        Pair(classes[true], classes[called], int(wrong[true, called]), float(wrong[true, called] / clips[true]))
+        for true, called in np.argwhere(wrong).tolist()
+    ]
+    return sorted(pairs, key=lambda pair: (-pair.clips, -pair.share))[:most]

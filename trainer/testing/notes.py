@@ -8,13 +8,15 @@ from typing import Any
 from ..config import Config
 from ..loop.start import Start, start_line
 from ..run import Run
+from .metrics import Metrics
 
 # keys of the method; those of the data and its schedule are in trainer/configs
-OPTIONS = ("backbone", "width", "schedule", "clip_grad", "lr_batch", "precision")
+OPTIONS = ("backbone", "width", "loss", "schedule", "clip_grad", "lr_batch", "precision")
 HEAD_OPTIONS = {
     "rgb": ("align_weight", "temperature", "temperature_learned", "align_input", "align_project", "align_same_class"),
     "text": ("refine_weight", "refine_features"),
 }
+SURE_ONE_SIDED = 0.05  # by chance no less often than this, all clips are right
 HEADS = {"rgb": "FAM", "text": "FRM"}
 CONTROLS = {
     "constant": "constant features: every clip is given the mean of the training clips, which says nothing of it",
@@ -32,6 +34,16 @@ def notes_of(run: Run) -> list[str]:
     if options := changed_options(run):
         notes.append(f"options: {', '.join(options)}")
     return notes
+
+
+def sure_note(metrics: Metrics) -> list[str]:
+    """What a bootstrap can't say: how sure a result without a mistake, or without a hit, is."""
+    if metrics.top1 not in (0.0, 1.0):
+        return []
+    sure = SURE_ONE_SIDED ** (1 / metrics.clips)
+    said = f"at least {sure:.1%}" if metrics.top1 else f"at most {1 - sure:.1%}"
+    which = "right" if metrics.top1 else "wrong"
+    return [f"all {metrics.clips:,} clips are {which}, which a bootstrap can't judge; top-1 is {said} (95%, binomial)"]
 
 
 def teacher_line(run: Run, kind: str) -> str:

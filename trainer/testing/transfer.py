@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,16 +17,18 @@ from ..data.skeleton import body_of, pack
 from ..loop.checkpoint import load_model
 from ..loop.device import find_device
 from ..run import Run, read_run
-from .evaluate import write_scores
-from .metrics import Metrics, measure, per_class
-from .notes import notes_of
+from .evaluate import SKELETONS_ONLY, WITH_TEXT
+from .metrics import TOP, Metrics, measure, per_class
+from .notes import notes_of, sure_note
+from .scores import About, Scores, write_scores
 from .scoring import score
+from .with_text import refined_scores
+from .written import counted
 
 MEANING = (
     "the paper calls this zero-shot (no clip of this data set was trained on) and domain-adaptive; every class was "
     "seen in training, under other cameras, so the field's word is cross-dataset transfer"
 )
-TOP = 5
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class TransferResult:
     """A run tested on the mapped classes of `dataset`, and the folder that holds the result.
 
     `metrics` count as the paper does: all the run's classes compete. In `mapped` only the classes do that one of the
-    tested data set's stands for. `left_out` are mapped classes that the run does not know.
+    tested data set's stands for. `left_out` are mapped classes that the run does not know. `inputs` says in words what
+    was scored.
     """
 
     run: Run
@@ -64,6 +67,12 @@ class TransferResult:
     left_out: tuple[str, ...]
     folder: Path
     notes: list[str]
+    inputs: str = SKELETONS_ONLY
+
+    @property
+    def kept(self) -> str:
+        """How the epoch was chosen, and whether more than skeletons was seen: in every output."""
+        return self.run.selection if self.inputs == SKELETONS_ONLY else f"{self.run.selection}, {self.inputs}"
 
 
 @dataclass(frozen=True)
@@ -87,12 +96,15 @@ class Match:
         return tuple(own for own, trained in self.transfer.classes.items() if trained not in self.run.classes)
 
 
-def evaluate_transfer(folder: Path, data: Path, progress: Callable[[int, int], None]) -> TransferResult:
+def evaluate_transfer(
+    folder: Path, data: Path, progress: Callable[[int, int], None], *, with_text: bool = False
+) -> TransferResult:
     """Score all clips of `data` whose class the run knows, of whatever split; write FOLDER/transfer-DATASET.
 
-    Joints are converted to the run's layout; frames and bodies are treated as the run's were. Raises
-    FileNotFoundError or ValueError where run or data are missing, unfinished, or no transfer leads from one to the
-    other.
+    Joints are converted to the run's layout; frames and bodies are treated as the run's were. `with_text` has the
+    scores refined by what an LLM said of the clips (S_R), which is skeleton-only no more and goes to
+    FOLDER/transfer-DATASET-with-text. Raises FileNotFoundError or ValueError where run or data are missing, unfinished,
+    or no transfer leads from one to the other, and, with text, where heads or text cache are missing or don't fit.
     """
     run = read_run(folder)
     model = load_model(folder, run)
@@ -101,12 +113,35 @@ def evaluate_transfer(folder: Path, data: Path, progress: Callable[[int, int], N
     packed = pack(_converted(match)).to(device)
     scores = score(model.to(device), packed, match.rows, body=body, config=run.config, progress=progress).numpy()
     result = _judge(match, scores, folder / f"transfer-{Path(match.skeletons.dataset).name}")
+    if with_text:
+        scores, notes = refined_scores(folder, run, scores, match.skeletons, match.rows, data)
+        result = _refined(_judge(match, scores, result.folder), notes, alone=result)
     result.folder.mkdir(exist_ok=True)
-    names = [match.skeletons.names[row] for row in match.rows]
-    write_scores(result.folder, scores, match.labels, names, run.selection)
-    _write_summary(result)
+    names = tuple(match.skeletons.names[row] for row in match.rows)
+    write_scores(result.folder, Scores(names, scores, match.labels, run.classes), _about(result))
     _write_classes(result)
+    _write_summary(result)  # last: where it is, the result is whole
     return result
+
+
+def _refined(result: TransferResult, notes: Sequence[str], *, alone: TransferResult) -> TransferResult:
+    """The result of S_R in a folder of its own, beside what skeletons `alone` gave."""
+    competing = f"all {len(result.run.classes)} classes", f"only the {result.competing} mapped ones"
+    without = [
+        f"skeletons only, {how}: top-1 {found.top1:.2%}, top-5 {found.top5:.2%}"
+        for how, found in zip(competing, (alone.metrics, alone.mapped), strict=True)
+    ]
+    return replace(
+        result,
+        folder=result.folder.with_name(f"{result.folder.name}-with-text"),
+        notes=[WITH_TEXT, *result.notes, *notes, *without],
+        inputs=WITH_TEXT,
+    )
+
+
+def _about(result: TransferResult) -> About:
+    config = result.run.config
+    return About(result.kept, result.dataset, "transfer", config.backbone, config.stream, config.seed)
 
 
 def match_run(run: Run, folder: Path, skeletons: Skeletons) -> Match:
@@ -148,18 +183,18 @@ def _converted(match: Match) -> Skeletons:
 
 
 def _judge(match: Match, scores: np.ndarray, folder: Path) -> TransferResult:
-    few, few_labels = _restricted(match, scores)
+    (few, few_labels), metrics = _restricted(match, scores), measure(scores, match.labels)
     return TransferResult(
         run=match.run,
         dataset=match.skeletons.dataset,
         transfer=match.transfer,
-        metrics=measure(scores, match.labels),
+        metrics=metrics,
         mapped=measure(few, few_labels),
         competing=len(match.mapped),
         classes=_by_class(match, scores),
         left_out=match.lacking,
         folder=folder,
-        notes=_notes(match),
+        notes=[*_notes(match), *sure_note(metrics)],
     )
 
 
@@ -218,22 +253,18 @@ def _write_summary(result: TransferResult) -> None:
         "split": run.config.split,
         "stream": run.config.stream,
         "seed": run.config.seed,
+        "inputs": result.inputs,
         "clips": result.metrics.clips,
-        "all_classes": _counted(result.metrics, len(run.classes)),
-        "mapped_classes": _counted(result.mapped, result.competing),
+        "all_classes": {"competing": len(run.classes), **counted(result.metrics)},
+        "mapped_classes": {"competing": result.competing, **counted(result.mapped)},
         "classes": {line.name: line.trained_as for line in result.classes},
         "left_out": list(result.left_out),
         "classes_chosen_by": transfer.source,
-        "kept": run.selection,
+        "kept": result.kept,
         "select_on_test": run.config.select_on_test,
         "notes": result.notes,
     }
     write_bytes(result.folder / "results.json", json.dumps(summary, indent=1).encode())
-
-
-def _counted(metrics: Metrics, competing: int) -> dict[str, float]:
-    found = {"clips": metrics.clips, "competing": competing, "top1": metrics.top1, "top5": metrics.top5}
-    return found | {"mean_class_accuracy": metrics.mean_class}
 
 
 def _write_classes(result: TransferResult) -> None:
@@ -242,4 +273,4 @@ def _write_classes(result: TransferResult) -> None:
         (c.name, c.trained_as, c.clips, f"{c.top1:.4f}", f"{c.top1_mapped:.4f}", c.mistaken_for, c.mistakes)
         for c in result.classes
     ]
-    write_csv(result.folder / "per_class.csv", heads, [(*line, result.run.selection) for line in lines])
+    write_csv(result.folder / "per_class.csv", heads, [(*line, result.kept) for line in lines])

@@ -5,23 +5,30 @@ from __future__ import annotations
 from rich.table import Table
 
 from ...cache.words import cell
-from .transfer import TOP, TransferResult
+from .metrics import HOW, TOP, Interval
+from .transfer import TransferResult
 
 
 def transfer_table(result: TransferResult) -> Table:
-    """Top-1 and top-5 in both ways of counting; each row says of how many clips."""
+    """Top-1 and top-5 with their intervals, in both ways of counting; each row says of how many clips."""
     run = result.run
     trained = f"trained on {run.dataset} {run.config.split} {run.config.stream}"
-    table = Table(title=cell(f"{result.dataset}: transfer, {trained}, skeletons only"), title_justify="left")
+    table = Table(title=cell(f"{result.dataset}: transfer, {trained}, {result.inputs}"), title_justify="left")
     table.add_column("metric")
     table.add_column("n", justify="right")
     table.add_column(f"all {len(run.classes)} classes compete, as in the paper", justify="right")
     table.add_column(f"only the {result.competing} mapped ones compete", justify="right")
-    clips, few = f"{result.metrics.clips:,}", result.competing <= TOP
-    table.add_row("top-1", clips, f"{result.metrics.top1:.2%}", f"{result.mapped.top1:.2%}")
-    table.add_row("top-5", clips, f"{result.metrics.top5:.2%}", "says nothing" if few else f"{result.mapped.top5:.2%}")
-    table.add_row("mean class accuracy", clips, f"{result.metrics.mean_class:.2%}", f"{result.mapped.mean_class:.2%}")
+    table.caption, table.caption_justify = HOW, "left"
+    clips, both = f"{result.metrics.clips:,}", (result.metrics, result.mapped)
+    table.add_row("top-1", clips, *(_sure(found.top1, found.top1_interval) for found in both))
+    top5, top5_mapped = (_sure(found.top5, found.top5_interval) for found in both)
+    table.add_row("top-5", clips, top5, "says nothing" if result.competing <= TOP else top5_mapped)
+    table.add_row("mean class accuracy", clips, *(_sure(found.mean_class, found.mean_class_interval) for found in both))
     return table
+
+
+def _sure(share: float, interval: Interval) -> str:
+    return f"{share:.2%} ({interval.low:.1%} to {interval.high:.1%})"
 
 
 def transfer_class_table(result: TransferResult) -> Table:
