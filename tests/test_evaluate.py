@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import shutil
@@ -15,6 +16,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from safetensors.torch import load_file, save_file
 
 from mmcl.cache.merge import merge
 from mmcl.cache.recipe import Recipe
@@ -29,9 +33,11 @@ from mmcl.trainer.loop.train import train
 from mmcl.trainer.plan import Job, plan
 from mmcl.trainer.run import read_run
 from mmcl.trainer.testing.confusion import draw_confusion
-from mmcl.trainer.testing.evaluate import Evaluation, evaluate
+from mmcl.trainer.testing.evaluate import Evaluation, evaluate, evaluate_with_text
 from mmcl.trainer.testing.metrics import measure
 from mmcl.trainer.testing.notes import notes_of
+from mmcl.trainer.testing.scores import About, read_npz
+from mmcl.trainer.testing.tables import result_table
 
 TINY = Config(split="xsub", width=8, window=16, crop_frames=16, batch=4, epochs=2, warmup=0, milestones=(), lr=0.05)
 KINDS = ("rgb", "text")
@@ -43,7 +49,8 @@ for name in ("transformers", "cv2", "mmcl.pipeline"):
     sys.modules[name] = None  # importing it is an ImportError
 from pathlib import Path
 from mmcl.trainer.testing.evaluate import evaluate
-from mmcl.trainer.report import class_table, result_table, run_lines
+from mmcl.trainer.report import run_lines
+from mmcl.trainer.testing.tables import class_table, result_table
 result = evaluate(Path(sys.argv[1]), None, lambda done, total: None)
 class_table(result), result_table(result), run_lines(result.run)
 import mmcl.trainer.loop.train
@@ -223,7 +230,7 @@ def test_an_epoch_chosen_on_the_test_set_is_labelled_everywhere(
         titles.append(title)
         draw_confusion(path, confusion, classes, title)
 
-    monkeypatch.setattr("mmcl.trainer.testing.evaluate.draw_confusion", drawn)
+    monkeypatch.setattr("mmcl.trainer.testing.written.draw_confusion", drawn)
     run = trained(data, tmp_path / "run", replace(TINY, epochs=3, select_on_test=True))
     result = evaluate(run, None, nothing)
     with (run / "metrics.csv").open(newline="") as file:
@@ -317,3 +324,75 @@ def test_scores_do_not_depend_on_how_many_clips_are_scored_together(own: Path, t
     for place in (0, 7):
         alone = score(model, pack(skeletons), rows[place : place + 1], body=body, config=result.run.config)
         torch.testing.assert_close(alone[0], torch.tensor(wanted[place]), atol=1e-4, rtol=1e-4)
+
+
+def test_every_number_has_its_interval_in_the_results_and_on_the_screen(own: Path):
+    result = evaluate(own, None, nothing)
+    summary = json.loads((result.folder / "results.json").read_text())
+    for name, number in (("top1", "top1"), ("top5", "top5"), ("mean_class", "mean_class_accuracy")):
+        low, high = summary[f"{name}_interval"]
+        assert [low, high] == list(getattr(result.metrics, f"{name}_interval"))
+        assert 0 <= low <= summary[number] <= high <= 1
+    assert summary["intervals"] == "95% intervals: bootstrap over the test clips, 10,000 resamples"
+    low, high = (100 * bound for bound in result.metrics.top1_interval)
+    assert low < high
+    shown = printed(result_table(result))
+    assert f"{result.metrics.top1:.2%} [{low:.1f}, {high:.1f}]" in shown
+    assert "bootstrap over these clips; other subjects or training seeds are not in it" in shown
+
+
+def test_top5_of_five_classes_says_nothing(own: Path):
+    result = evaluate(own, None, nothing)
+    five = replace(result, metrics=measure(np.eye(5, dtype=np.float32), np.arange(5)))
+    assert re.search(r"top-5 +│ +says nothing", printed(result_table(five)))
+    assert re.search(r"top-5 +│ +\d", printed(result_table(result)))
+
+
+def test_the_scores_of_an_evaluation_name_what_they_are_of(own: Path):
+    result = evaluate(own, None, nothing)
+    found = read_npz(result.folder / "scores.npz")
+    assert found.classes == result.run.classes and found.names == result.scores.names
+    assert found.about == About("last epoch", "acted", "xsub", "ctrgcn", "joint", result.run.config.seed)
+    np.testing.assert_array_equal(found.values, result.scores.values)
+
+
+def test_a_network_whose_weights_are_no_numbers_is_refused(own: Path):
+    entries = load_file(own / "model.safetensors")
+    broken = {name: value * torch.nan if value.is_floating_point() else value for name, value in entries.items()}
+    save_file(broken, own / "model.safetensors")
+    with pytest.raises(ValueError, match=r"12 of 12 clips have scores that are no numbers \(NaN or Inf\)"):
+        evaluate(own, None, nothing)
+    assert not (own / "evaluation").exists()
+
+
+def test_with_the_llm_at_test_time_every_output_says_so_and_the_skeletons_result_stays(
+    own: Path, taught: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """S_R goes to a folder of its own; title, tables, matrix, scores and notes are labelled."""
+    label, titles = "with the LLM at test time: NOT skeleton-only", list[str]()
+
+    def drawn(path: Path, confusion: np.ndarray, classes: tuple[str, ...], title: str) -> None:
+        titles.append(title)
+        draw_confusion(path, confusion, classes, title)
+
+    only = evaluate(own, None, nothing)
+    before = {path.name: path.read_bytes() for path in only.folder.iterdir()}
+    monkeypatch.setattr("mmcl.trainer.testing.written.draw_confusion", drawn)
+    skeletons = read_skeletons(taught / "acted" / "skeletons.h5")
+    result = evaluate_with_text(own, skeletons, only, taught / "acted")
+    assert result.folder == own / "evaluation-with-text" and result.notes[0] == label
+    assert not np.array_equal(result.scores.values, only.scores.values)
+    assert result.scores.names == only.scores.names and result.parameters == only.parameters
+    for file in ("results.json", "per_class.csv", "confusion.csv"):
+        assert label in (result.folder / file).read_text()
+        assert label not in (only.folder / file).read_text()
+    assert label in read_npz(result.folder / "scores.npz").about.selection and label in titles[0]
+    assert label in printed(result_table(result)) and label not in printed(result_table(only))
+    assert {path.name: path.read_bytes() for path in only.folder.iterdir()} == before
+
+
+def printed(table: Table) -> str:
+    """The table in one line: titles are as wide as the table is."""
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(table)
+    return " ".join(console.export_text().split())

@@ -1,4 +1,4 @@
-"""What the commands of stage two show: the run before it starts, epochs, results."""
+"""What `mmcl train` and `mmcl ablate` show of a run: what it is before it starts, and the epoch that was kept."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from ..cache.skeletons import TEST
-from ..cache.words import cell
 from .config import Config
 from .loop.checkpoint import State
 from .loop.schedule import base_rate
 from .loop.start import Start, start_line
 from .processes import share
 from .run import Run
-from .testing.metrics import per_class
 from .testing.notes import HEADS
 
 if TYPE_CHECKING:  # training says its lines without loading what evaluation draws with
@@ -26,7 +22,6 @@ if TYPE_CHECKING:  # training says its lines without loading what evaluation dra
 
     from .loop.checkpoint import Watcher
     from .plan import Plan
-    from .testing.evaluate import Evaluation
 
 
 def run_lines(run: Run) -> list[str]:
@@ -106,31 +101,3 @@ def watched(console: Console, track: Sequence[str], run: Run, out: Path) -> Iter
 
     with tracker(track, out, run) as tracked, view(console, run) as shown:
         yield both(shown, tracked)
-
-
-def result_table(result: Evaluation) -> Table:
-    metrics, run = result.metrics, result.run
-    table = Table(
-        title=f"{cell(f'{result.dataset} {run.config.split}')} {run.config.stream}, skeletons only",
-        title_justify="left",
-    )
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    table.add_row("top-1", f"{metrics.top1:.2%}")
-    table.add_row("top-5", f"{metrics.top5:.2%}")
-    table.add_row("mean class accuracy", f"{metrics.mean_class:.2%}")
-    table.add_row("largest class alone", f"{metrics.chance:.2%}")
-    table.add_row("test clips", f"{metrics.clips:,}")
-    table.add_row("parameters", f"{result.parameters:,}")
-    return table
-
-
-def class_table(result: Evaluation) -> Table:
-    """Worst class first."""
-    table = Table(title="by class, worst first", title_justify="left")
-    for column in ("class", "clips", "top-1", "most often called"):
-        table.add_column(column, justify="right" if column in ("clips", "top-1") else "left")
-    for line in sorted(per_class(result.metrics, result.run.classes), key=lambda line: line.accuracy):
-        mistaken = f"{line.mistaken_for} ({line.mistakes})" if line.mistakes else ""
-        table.add_row(cell(line.name), str(line.clips), f"{line.accuracy:.1%}", cell(mistaken))
-    return table
