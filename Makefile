@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak check
+.PHONY: demo test soak check docs
 
 demo: .venv/installed
 	$(BIN)/mmcl demo
@@ -12,6 +12,10 @@ test: .venv/installed
 
 soak: .venv/installed
 	$(BIN)/python tests/soak.py 50
+
+docs: .venv/installed
+	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs build/docs
+	@echo "open build/docs/index.html"
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

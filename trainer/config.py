@@ -30,8 +30,8 @@ class Config:
     """Everything that decides a training run, beside its data and its feature caches."""
 
     split: str = "xsub"  # a split that the skeleton cache names
-    stream: str = "joint"  # what the network sees: joint, bone, joint-motion, bone-motion
-    backbone: str = "ctrgcn"
+    stream: str = "joint"  # what the network sees
+    backbone: str = "ctrgcn"  # the skeleton network, by its name in `mmcl models backbones`
     width: int = 64  # channels of the first blocks; 64 in the papers
 
     sampling: str = "crop"  # crop: a stretch of the clip resized to the window; random: frames drawn from all of it
@@ -44,21 +44,22 @@ class Config:
     minmax: bool = False  # scale each axis of the clip to [-1, 1]
 
     batch: int = 64  # clips a step, over all processes
-    epochs: int = 110
+    epochs: int = 110  # passes over the data, each of `repeat` passes over the training clips
     repeat: int = 1  # passes over the training clips an epoch
-    lr: float = 0.1
+    lr: float = 0.1  # learning rate of SGD, after the warm-up
     warmup: int = 5  # epochs of linear warm-up
     schedule: str = "step"  # step: a tenth at each milestone; cosine: down to 0 at the end
     milestones: tuple[int, ...] = (90, 100)  # epochs from which the rate is a tenth, a hundredth, ...
     lr_batch: int = 0  # the batch that lr was chosen for: it is scaled by batch / lr_batch; 0 leaves it as it is
-    momentum: float = 0.9
-    weight_decay: float = 4e-4
+    momentum: float = 0.9  # Nesterov's
+    weight_decay: float = 4e-4  # of all weights, but for a temperature that is learned
     clip_grad: float = 0.0  # largest norm of the gradient; 0: not clipped
-    seed: int = 1
+    seed: int = 1  # what the first weights, the order of clips and their augmentation are drawn from
 
     precision: str = "fp32"  # bf16: the network in bfloat16, statistics, softmax and losses in float32
     compile: str = "off"  # a mode of torch.compile: default, reduce-overhead
 
+    loss: str = "cross-entropy"  # of the classification scores; smoothed: a tenth of the target to all classes alike
     align_weight: float = 0.1  # lambda of L_c, feature alignment
     refine_weight: float = 0.2  # lambda of L_R, feature refinement
     temperature: float = 0.4  # tau of L_c

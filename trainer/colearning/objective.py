@@ -14,6 +14,7 @@ from ..data.features import Features
 from ..model import Outputs
 from ..processes import summed
 from .alignment import Alignment, align_loss
+from .classify import classify_loss
 from .refinement import Refinement
 from .standardise import Standardise
 
@@ -50,7 +51,11 @@ class Heads(nn.Module):
 def build_heads(
     rgb: Features | None, text: Features | None, *, feature_dim: int, classes: int, config: Config
 ) -> Heads:
-    """Heads for the features that are there, standardised on the clips that are trained on."""
+    """Heads for the features that are there, standardised on the clips that are trained on.
+
+    ValueError for a config whose loss is none of CLASSIFY: heads are built before anything of a run is written.
+    """
+    classify_loss(config.loss)
     align = refine = None
     if rgb is not None:
         options = {"learned": config.temperature_learned, "project": config.align_project}
@@ -72,13 +77,14 @@ def teachers_of(rgb: Features | None, text: Features | None, rows: np.ndarray) -
 def losses(outputs: Outputs, labels: Tensor, teachers: Teachers, heads: Heads, config: Config, count: int) -> Losses:
     """L = CE(S_M, y) + 0.1 L_c + 0.2 L_R (MMCL, eq. 9), of this process's rows of a global batch of `count` clips.
 
+    `config.loss` may put another loss of S_M in the place of the first term; that of the refined scores stays as it is.
     Each is a share: summed over all processes they are the means over the global batch. A clip without a feature counts
     in the first term only: it is no positive and no negative of L_c, and not in L_R. All in float32, whatever autocast
     is on; nothing here makes an accelerator's host wait.
     """
     with torch.autocast(outputs.scores.device.type, enabled=False):
         exact = Outputs(outputs.feature.float(), outputs.scores.float())
-        classify = F.cross_entropy(exact.scores, labels, reduction="sum") / count
+        classify = classify_loss(config.loss)(exact.scores, labels).sum() / count
         align = _aligned(heads.align, exact, labels, teachers, config, count)
         refine = _refined(heads.refine, exact, labels, teachers)
         total = classify + config.align_weight * align + config.refine_weight * refine

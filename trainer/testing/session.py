@@ -25,7 +25,7 @@ from .fitting import held_out_scores
 from .others import read_score_file
 from .paired import mcnemar, paired_line, right
 from .scores import refuse_difference
-from .speed import Speed, measure_speed, speed_table
+from .speed import Speed, measure_speed, speed_lines, speed_table
 from .tables import (
     class_table,
     comparison_table,
@@ -152,6 +152,8 @@ class _Session:
             say(self.console, f"{result_line(result, self.asked.titles[one.folder])}; written: {result.folder}")
         if one.speed:
             self.console.print(speed_table(one.speed))
+            for line in speed_lines(one.speed):
+                say(self.console, line)
         if alone:
             for line in (*result.notes, f"written: {result.folder}", f"report: {one.report}"):
                 say(self.console, line)
