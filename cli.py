@@ -13,9 +13,11 @@ import typer
 from .pipeline.commands import caches, models, show
 from .pipeline.data_commands import data as data_sets
 from .pipeline.data_commands import prepare
+from .pipeline.doctor import doctor
 from .pipeline.extract_command import extract_features
 from .pipeline.stop import Stop, Stopped
 from .trainer import options
+from .trainer.inference.command import export
 from .trainer.testing.command import evaluate
 
 if TYPE_CHECKING:
@@ -127,6 +129,44 @@ def ablate(
 
 app.command()(evaluate)
 app.command()(show)
+app.command()(export)
+app.command()(doctor)
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or an .onnx file of `mmcl export`.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="Skeleton files of any format that `mmcl prepare` reads; folders, zips, quoted globs; - for paths on "
+            "standard input, one a line.",
+        ),
+    ],
+    json: Annotated[bool, typer.Option("--json", help="A line of JSON for each clip.")] = False,
+    top: Annotated[int, typer.Option(min=1, help="So many classes of each clip.")] = 5,
+    device: options.Device = None,
+) -> None:
+    """The most probable classes of skeleton files; one that can't be used is a line with its reason and exit code 1."""
+    from . import load_run
+    from .pipeline.prediction.answers import Answers, batches, until_unwanted, watched
+    from .pipeline.prediction.files import files_named
+    from .pipeline.prediction.reader import Read, Wanted
+    from .pipeline.prediction.reading import reading
+
+    found = files_named(files, sys.stdin.buffer)
+    network = load_run(run, device)
+    wanted = Wanted(network.layout, network.coordinates, network.slots)
+    answers = Answers(network.classes, top, json)
+    answers.note(str(network.about))
+    with until_unwanted(answers), reading(watched(found), wanted) as outcomes:
+        for batch in batches(outcomes):
+            clips = [read.joints for read in batch if isinstance(read, Read)]
+            answers.show(batch, network.probabilities(clips))
+    answers.note(answers.summary)
+    if answers.unread:
+        raise typer.Exit(FAILURE)
 
 
 @models.command()

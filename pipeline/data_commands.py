@@ -72,7 +72,7 @@ def check_data(
 
     console, listed = new_console(), folder / "check.csv"
     with bars(console) as bar:
-        checked = check(folder, _late(bar))
+        checked = check(folder, late(bar))
     try:
         write_findings(listed, checked)
         where = f"; every clip is in {listed}" if checked.findings else ""
@@ -109,14 +109,14 @@ def show_data(
     say(console, f"written: {out}")
 
 
-def _late(bar: Callable[[str], OnProgress]) -> OnProgress:
+def late(bar: Callable[[str], OnProgress], title: str = "clips") -> OnProgress:
     """Progress that is shown only where there is time to look at it."""
     started = time.monotonic()
     shown: list[OnProgress] = []
 
     def progress(done: int, total: int) -> None:
         if not shown and time.monotonic() - started > PATIENCE:
-            shown.append(bar("clips"))
+            shown.append(bar(title))
         for show in shown:
             show(done, total)
 

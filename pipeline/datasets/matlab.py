@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -24,20 +24,26 @@ MATRIX, COMPRESSED = 14, 15  # kinds of what follows the header
 
 def read_joints(file: RawFile, variable: str) -> np.ndarray:
     """One body's joints from the array [20, 3, T] of that name, float32 [1, T, 20, 3]; ValueError if it is not so."""
+    return read_first(file, (variable,))[1]
+
+
+def read_first(file: RawFile, variables: Sequence[str]) -> tuple[str, np.ndarray]:
+    """The first of these arrays that a file has: its name, and its joints as `read_joints` gives them."""
     from scipy.io import loadmat, whosmat  # a fifth of a second that only these data sets need
 
     content = file.read(UNPACKED)
     with _explained():
         content = unpacked(content)
-        there = [(shape, kind) for name, shape, kind in whosmat(io.BytesIO(content)) if name == variable]
-    _check(variable, there)
+        listed = whosmat(io.BytesIO(content))
+    variable = next((name for name in variables if name in [found for found, *_ in listed]), " or ".join(variables))
+    _check(variable, [(shape, kind) for name, shape, kind in listed if name == variable])
     with _explained():
         joints = np.asarray(loadmat(io.BytesIO(content), variable_names=[variable])[variable])
     if joints.dtype.kind not in "fiu":
         raise ValueError(f"{variable} is {joints.dtype}, wanted real numbers")
     if joints.ndim == 2:  # MATLAB drops the last axis of a single frame
         joints = joints[..., None]
-    return joints.astype(np.float32).transpose(2, 0, 1)[None]
+    return variable, joints.astype(np.float32).transpose(2, 0, 1)[None]
 
 
 def unpacked(content: bytes) -> bytes:

@@ -22,7 +22,7 @@ CLASSES = (
     *("donning", "doffing", "throw", "carry"),
 )
 SPLITS = {"xview": SplitRule(by_column("view", lambda view: view in (1, 2), lambda view: view == 3), (1020, 464))}
-_NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
+NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
 
 
 class NwUcla:
@@ -37,7 +37,7 @@ class NwUcla:
 
 
 def read_json(file: RawFile) -> RawClip:
-    matched = _NAME.fullmatch(file.stem)
+    matched = NAME.fullmatch(file.stem)
     if not matched:
         raise ValueError("name is not of the form aAA_sSS_eEE_vVV.json")
     _, subject, trial, view = map(int, matched.groups())

@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class Pyskl:
 
     def __init__(self, raw: Path) -> None:
         self._annotations, names = _load(raw)
-        self._layout = _layout(raw, [annotation for _, annotation in self._annotations])
+        self._layout = layout_of(raw, [annotation for _, annotation in self._annotations])
         clips = [(_name(annotation), _label(annotation)) for _, annotation in self._annotations]
         classes, warnings = _classes(clips)
         splits, remarks = _splits(raw, names, {name for name, _ in clips})
@@ -86,11 +87,17 @@ class Pyskl:
 
 def read_clip(annotation: Annotation, layout: Layout) -> RawClip:
     """One annotation's clip; ValueError or KeyError with what is wrong or absent."""
-    keypoints, label = _keypoints(annotation, layout), _label(annotation)
-    if not (name := _name(annotation)) or label < 0:
+    clip, label = skeleton_of(annotation, layout), _label(annotation)
+    if not clip.name or label < 0:
         raise ValueError(
             f"frame_dir {annotation['frame_dir']!r:.60}, label {annotation['label']!r:.60}; wanted a name and a number"
         )
+    return replace(clip, label=label, columns=_columns(clip.name))
+
+
+def skeleton_of(annotation: Annotation, layout: Layout) -> RawClip:
+    """What an annotation says of a clip beside its label, which is 0; its name may be empty."""
+    keypoints = _keypoints(annotation, layout)
     real = np.any(keypoints.reshape(len(keypoints), -1), axis=1)
     real[0] = True  # a clip has a body; one that is all zero is said where clips are checked
     notes = ()
@@ -101,7 +108,7 @@ def read_clip(annotation: Annotation, layout: Layout) -> RawClip:
     else:
         joints, points = _image_joints(annotation, keypoints, real)
     counts = {BODIES: len(real), EMPTY: int((~real).sum())}
-    return RawClip(name, label, joints, _columns(name), points, notes, counts)
+    return RawClip(_name(annotation), 0, joints, {}, points, notes, counts)
 
 
 def _keypoints(annotation: Annotation, layout: Layout) -> np.ndarray:
@@ -174,11 +181,23 @@ def _load(path: Path) -> tuple[list[tuple[Path, Annotation]], Names]:
             return _of_dicts(path, annotations), names
         case list() as annotations:
             return _with_other_sides(path, annotations)
-        case dict() as other:
-            found = f"a dict with {', '.join(sorted(str(key)[:40] for key in list(other)[:5]))}"
         case other:
-            found = type(other).__name__
-    raise ValueError(f"{path}: a pickle, but not PYSKL's: {found}; wanted a dict with split and annotations")
+            raise ValueError(_another(path, other, "split and annotations"))
+
+
+def annotations_in(path: Path) -> list[Annotation]:
+    """The annotations of this file alone, whatever it says of splits; ValueError where there are none."""
+    match load_arrays(path):
+        case {"annotations": list() as annotations} | (list() as annotations):
+            return [annotation for _, annotation in _of_dicts(path, annotations)]
+        case other:
+            raise ValueError(_another(path, other, "annotations"))
+
+
+def _another(path: Path, other: Any, wanted: str) -> str:
+    keys = sorted(str(key)[:40] for key in list(other)[:5]) if isinstance(other, dict) else []
+    found = f"a dict with {', '.join(keys)}" if isinstance(other, dict) else type(other).__name__
+    return f"{path}: a pickle, but not PYSKL's: {found}; wanted a dict with {wanted}"
 
 
 def _of_dicts(path: Path, annotations: Sequence[Any]) -> list[tuple[Path, Annotation]]:
@@ -206,7 +225,7 @@ def _with_other_sides(path: Path, annotations: list[Any]) -> tuple[list[tuple[Pa
     return [annotation for found in sides.values() for annotation in found], names
 
 
-def _layout(path: Path, annotations: Sequence[Annotation]) -> Layout:
+def layout_of(path: Path, annotations: Sequence[Annotation]) -> Layout:
     """The layout of most clips."""
     keypoints = [annotation.get("keypoint") for annotation in annotations]
     shapes = Counter(found.shape[2:] for found in keypoints if isinstance(found, np.ndarray) and found.ndim == 4)

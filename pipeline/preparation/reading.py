@@ -67,14 +67,14 @@ def _elsewhere(units: Sequence[Unit], work: Work, jobs: int, stop: Stop) -> Iter
         while running or (waiting and not stop()):
             while waiting and len(running) < 2 * jobs and not stop():
                 unit = waiting.pop()
-                with _deaf():
+                with deaf():
                     running[pool.submit(_do, unit)] = unit
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield _done(future, running.pop(future))
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
+def deaf() -> Iterator[None]:
     """A process begun meanwhile hears no signal from its first moment on; ours come a moment later."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS_SIGNALS)
     try:
@@ -96,9 +96,13 @@ _work: Work
 
 
 def _begin(work: Work) -> None:
-    """In a process of the pool: signals are the parent's to hear, and it does not outlive the parent."""
     global _work
     _work = work
+    as_child()
+
+
+def as_child() -> None:
+    """In a process that reads: signals are the parent's to hear, and it does not outlive the parent."""
     for number in PARENTS_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

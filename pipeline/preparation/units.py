@@ -86,7 +86,7 @@ def _key(files: Sequence[RawFile], basis: str) -> str:
 def read_unit(unit: Unit, folder: Path, wanted: Wanted) -> None:
     """Read a unit's files and write its part and its record."""
     findings: list[Finding] = []
-    clips = [clip for file in unit.files if (clip := _read_one(file, wanted, findings))]
+    clips = [clip for file in unit.files if (clip := read_one(file, wanted, findings))]
     if clips:
         write_table(unit.part(folder), _columns(clips), {})
     counts = Counter[str]()
@@ -142,15 +142,16 @@ def _points(clip: RawClip) -> np.ndarray:
     return np.full((*clip.joints.shape[:3], 2), np.nan) if clip.image_points is None else clip.image_points
 
 
-def _read_one(file: RawFile, wanted: Wanted, findings: list[Finding]) -> RawClip | None:
+def read_one(file: RawFile, wanted: Wanted, findings: list[Finding]) -> RawClip | None:
+    """A file's clip, checked and mended; None where it is none. What was odd is added to `findings`."""
     try:
         clip = _in_float32(wanted.reader(file))
         _check(clip, wanted)
     except OSError as error:  # the disk's fault, not the file's: another day it can be read
-        findings.append(Finding(file.called, error.strerror or _said(error), NOT_READ))
+        findings.append(Finding(file.called, error.strerror or said(error), NOT_READ))
         return None
     except Exception as error:  # whatever a file does to its reader costs that file, and never the night
-        findings.append(Finding(file.called, _said(error), LEFT_OUT))
+        findings.append(Finding(file.called, said(error), LEFT_OUT))
         return None
     clip, mended = _mend(clip)
     if mended:
@@ -161,7 +162,8 @@ def _read_one(file: RawFile, wanted: Wanted, findings: list[Finding]) -> RawClip
     return clip
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
+    """What is wrong with a file, in one line."""
     if isinstance(error, KeyError):
         return f"no {error} in it"[:TOLD]
     if isinstance(error, MemoryError):

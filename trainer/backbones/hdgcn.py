@@ -47,7 +47,7 @@ class HDGCN(nn.Module):
         x, weight = body_rows(skeletons, self.data_bn, bodies), None if bodies is None else bodies.weight
         for block in self.blocks:
             x = block(x, weight)
-        return pool_bodies(x.mean((2, 3)), len(skeletons), bodies)
+        return pool_bodies(x.mean((2, 3)), skeletons.shape[0], bodies)
 
 
 class Block(nn.Module):

@@ -156,7 +156,8 @@ def _unit(place: np.ndarray, there: np.ndarray, size: Size | None) -> np.ndarray
     (left, top), (right, bottom) = seen.min(axis=0), seen.max(axis=0)
     reach = f"x {left:.4g} to {right:.4g}, y {top:.4g} to {bottom:.4g}"
     if size is None:
-        raise ValueError(f"{reach}: no shares of a picture (0 to 1); if pixels, add its width and height as columns")
+        mend = "if pixels, add its width and height (as columns of the table, or in the JSON file)"
+        raise ValueError(f"{reach}: no shares of a picture (0 to 1); {mend}")
     if np.mean(np.any((seen < 0) | (seen > size), axis=-1)) > 0.5:
         raise ValueError(f"{reach}: most joints lie outside a picture of {size[0]:g} x {size[1]:g}")
     return np.array(size, np.float32)
