@@ -176,6 +176,15 @@ def test_an_npz_that_holds_no_scores_by_name_is_refused(tmp_path: Path, changed:
         read_score_file(write_npz(tmp_path / "score.npz", arrays))
 
 
+def test_a_file_that_unfolds_to_more_than_any_scores_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A few kilobytes of a zip may stand for all of memory."""
+    monkeypatch.setattr("mmcl.trainer.testing.scores.LARGEST", 1 << 20)
+    np.savez_compressed(tmp_path / "bomb.npz", names=np.array(["a"]), scores=np.zeros((1, 1 << 20), np.float32))
+    assert (tmp_path / "bomb.npz").stat().st_size < 1 << 16
+    with pytest.raises(ValueError, match=r"bomb.npz: .*unfolds to 4,\d+,\d+ bytes; no score file is that large"):
+        read_npz(tmp_path / "bomb.npz")
+
+
 def test_a_file_that_lacks_something_is_cut_off_or_absent_is_named(tmp_path: Path):
     with pytest.raises(ValueError, match=r"has no names, but labels, scores; wanted names \[n\] and scores"):
         read_score_file(write_npz(tmp_path / "score.npz", {"scores": np.eye(2), "labels": [0, 1]}))

@@ -16,6 +16,7 @@ from ...cache.words import few
 
 SHOWN = 4  # names in a message
 FILE = "scores.npz"
+LARGEST = 1 << 30  # bytes of all arrays; 120 classes of a million clips are half of it
 WANTED = "wanted names [n] and scores [n, classes], and labels [n] unless a run stands beside it"
 
 
@@ -156,7 +157,9 @@ def scores_alone(found: ScoreFile) -> Scores:
 
 def _of_npz(path: Path) -> ScoreFile:
     try:
-        with path.open("rb") as opened, ZipFile(opened), np.load(opened, allow_pickle=False) as file:
+        with path.open("rb") as opened, ZipFile(opened) as archive, np.load(opened, allow_pickle=False) as file:
+            if (size := sum(member.file_size for member in archive.infolist())) > LARGEST:
+                raise ValueError(f"it unfolds to {size:,} bytes; no score file is that large")
             arrays = {name: file[name] for name in file.files}
     except (ValueError, BadZipFile, EOFError, OSError, MemoryError) as error:
         if isinstance(error, OSError) and error.errno is not None:
