@@ -160,7 +160,7 @@ def _disk(folder: Path) -> Finding:
     found = f"{place}: {free / 1e9:,.1f} GB free"
     if not locks:
         return Finding("disk", f"{found}; no locks there: never start two processes on one share of a cache", NOTE)
-    return Finding("disk", found, OK) if free > LITTLE_DISK else Finding("disk", f"{found}, which is little", NOTE)
+    return Finding("disk", found) if free > LITTLE_DISK else Finding("disk", f"{found}, which is little", NOTE, SPACE)
 
 
 def _has_locks(path: Path) -> bool:
@@ -195,11 +195,14 @@ def _models() -> Finding:
 
     place, folder = _place(Path(HF_HUB_CACHE)), Path(HF_HUB_CACHE)
     there = len(list(folder.glob("models--*"))) if folder.is_dir() else 0
-    found = f"{there} in {folder}, {shutil.disk_usage(place).free / 1e9:,.1f} GB free"
+    free = shutil.disk_usage(place).free
+    found = f"{there} in {folder}, {free / 1e9:,.1f} GB free"
     if not os.access(place, os.W_OK):
         return Finding(
             "models", f"{found}; it can't be written to, so none can be downloaded", NOTE, "export HF_HOME=FOLDER"
         )
+    if free < LITTLE_DISK:
+        return Finding("models", f"{found}, which is little for a download", NOTE, f"{SPACE}, or export HF_HOME=FOLDER")
     return Finding("models", found)
 
 

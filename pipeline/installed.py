@@ -30,6 +30,7 @@ FOR = {  # what an extra is for
     "onnx": "mmcl export --to onnx",
     "docs": "make docs",
 }
+ANSWER = "@mmcl-doctor "  # how an answer's line begins: packages print what they like while they are imported
 IMPORTING = """
 import importlib, json, sys
 for name, module in json.loads(sys.argv[1]):
@@ -39,7 +40,7 @@ for name, module in json.loads(sys.argv[1]):
         said = "" if not member or getattr(found, member) else "?"
     except BaseException as error:
         said = f"{type(error).__name__}: {error}"
-    print("@", json.dumps([name, said]), flush=True)
+    print("\\n" + sys.argv[2] + json.dumps([name, said]), flush=True)
 """
 PATIENCE = 300  # seconds, for all imports together
 
@@ -99,17 +100,19 @@ def packages() -> Iterator[Finding]:
     except PackageNotFoundError:
         return
     needs = [need for need in needs if need.extra != "dev" and not need.name.startswith("mmcl")]
-    faults = import_faults([(need.name, need.module) for need in needs if need.installed])
+    faults = import_faults([(need.name, need.module) for need in needs if need.installed or not need.extra])
     for need in (need for need in needs if not need.extra):
-        yield _package(need, faults.get(need.name, ""))
+        yield _package(need, faults[need.name])
     for extra in dict.fromkeys(need.extra for need in needs if need.extra):
         yield _extra(extra, [need for need in needs if need.extra == extra], faults)
 
 
 def _package(need: Need, fault: str) -> Finding:
     wanted = f"'{need.name}>={need.least}'" if need.least else need.name
-    if not need.installed:
+    if not need.installed and fault:
         return Finding(need.name, "not installed", BROKEN, f"pip install {wanted}")
+    if not need.installed:
+        return Finding(need.name, f"{need.module.partition(':')[0]} is there, from another package", NOTE)
     if fault:
         mend = f"pip install --force-reinstall {wanted}"
         return Finding(need.name, f"{need.installed} can't be imported: {fault}", BROKEN, mend)
@@ -134,15 +137,15 @@ def import_faults(modules: Sequence[tuple[str, str]]) -> dict[str, str]:
     """
     faults, left = dict[str, str](), list(modules)
     while left:
-        command = [sys.executable, "-P", "-c", IMPORTING, json.dumps(left)]
+        command = [sys.executable, "-P", "-c", IMPORTING, json.dumps(left), ANSWER]
         try:
             tried = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)  # noqa: S603 - this Python
             said, how = tried.stdout, f"the process ended with {tried.returncode}"
         except subprocess.TimeoutExpired as error:
             said, how = (error.stdout or b"").decode(), f"silent for {PATIENCE} s"
-        answers = [json.loads(line[1:]) for line in said.splitlines() if line.startswith("@")]
+        answers = [json.loads(line.removeprefix(ANSWER)) for line in said.splitlines() if line.startswith(ANSWER)]
         faults |= {name: fault.partition("\n")[0] for name, fault in answers}
-        left = left[len(answers) :]
+        left = [one for one in left if one[0] not in faults]
         if left:  # the one after the last answer took the process with it
             faults[left.pop(0)[0]] = how
     return faults

@@ -70,6 +70,28 @@ def test_a_file_in_the_working_folder_is_taken_for_no_package(
     assert import_faults([("whole", "whole")]) == {"whole": ""}
 
 
+def test_what_a_package_prints_is_not_taken_for_an_answer(site: Path):
+    package(site, "chatty", "print('half a line', end='')\nprint('@mmcl hello')")
+    package(site, "after")
+    assert import_faults([("chatty", "chatty"), ("after", "after")]) == {"chatty": "", "after": ""}
+
+
+def test_a_module_of_another_package_is_a_note(site: Path):
+    """opencv-python-headless is OpenCV, too."""
+    package(site, "whole")
+    (site / "cv2ish.py").write_text("")
+    mmcl_needs(site, "whole", "cv2ish>=5", "gone")
+    found = by_name(list(packages()))
+    assert found["cv2ish"] == Finding("cv2ish", "cv2ish is there, from another package", NOTE)
+    assert found["gone"] == Finding("gone", "not installed", BROKEN, "pip install gone")
+
+
+def test_little_space_for_models_is_a_note_that_says_what_mends_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(examined, "LITTLE_DISK", 1e18)
+    found = examined._models()
+    assert found.level == NOTE and "little for a download" in found.found and "HF_HOME" in found.mend
+
+
 def test_an_old_and_a_missing_package_are_broken(site: Path):
     package(site, "aged", version="1.9.3")
     mmcl_needs(site, "aged>=1.10", "absent>=2")

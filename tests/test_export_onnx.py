@@ -127,7 +127,7 @@ def test_the_file_says_what_it_is(exported: Exported) -> None:
     kept = {key: found[key] for key in ("mmcl_format", "slots", "body_rule", "stream", "dataset", "split", "backbone")}
     assert list(kept.values()) == ["1", "2", "zero", "joint", "crowd", "xsub", "ctrgcn"]
     assert (found["coordinates"], found["selection"]) == ("metres", "last epoch")
-    assert len(found["run"]) == 12
+    assert len(found["run"]) == 12 and proto.ir_version <= 9  # which onnxruntime 1.17 reads
     shapes = {value.name: shape_of(value) for value in (*proto.graph.input, *proto.graph.output)}
     assert shapes == {
         "joints": ["N", 2, "T", 25, 3],

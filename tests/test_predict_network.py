@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mmcl.cache.skeletons import TEST, Skeletons, read_skeletons
 from mmcl.pipeline.preparation.layouts import KINECT_V1, KINECT_V2
@@ -62,6 +63,22 @@ def test_a_clip_is_told_its_classes_by_falling_probability(tmp_path):
     assert [p.name for p in network.predict([one, clip()])[0]] == [p.name for p in found]
     assert network.predict(one[0]) == found  # [T, V, 3] is one body
     assert network.predict([]) == [] and network.scores([]).shape == (0, 6)
+
+
+def test_a_tensor_is_one_clip_as_an_array_is(tmp_path):
+    network, one = Predictor.load(untrained(tmp_path / "run")), clip()
+    assert network.predict(torch.from_numpy(one)) == network.predict(one)
+
+
+def test_what_cannot_be_answered_is_refused(tmp_path):
+    """No probability is NaN, and no answer is cut off silently."""
+    network = Predictor.load(untrained(tmp_path / "run"))
+    with pytest.raises(ValueError, match="clip 1: its scores are not finite; are its joints metres"):
+        network.predict([clip(), 1e37 * clip()])
+    with pytest.raises(ValueError, match="clip 0: NaN or Inf"):  # more than float32 holds, and no warning
+        network.predict(1e300 * clip().astype(np.float64))
+    with pytest.raises(ValueError, match="top = 0; wanted 1 or more"):
+        network.predict(clip(), top=0)
 
 
 BAD = {
@@ -154,6 +171,9 @@ def test_another_programs_file_and_damaged_metadata_are_refused(tmp_path):
         OnnxPredictor.load(exported(tmp_path / "tiny.onnx", mmcl_format="2"))
     with pytest.raises(ValueError, match="damaged metadata"):
         OnnxPredictor.load(exported(tmp_path / "tiny.onnx", layout="{}"))
+    for odd in ({"classes": '["a"]'}, {"slots": "1"}, {"slots": "-3"}, {"coordinates": "moon"}):
+        with pytest.raises(ValueError, match=r"tiny\.onnx: damaged.*export it again"):
+            OnnxPredictor.load(exported(tmp_path / "tiny.onnx", **odd))
     with pytest.raises(FileNotFoundError, match="no such file; `mmcl export`"):
         OnnxPredictor.load(tmp_path / "nothere.onnx")
 

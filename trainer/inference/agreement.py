@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,9 +14,7 @@ from ..data.skeleton import body_of, pack
 from ..model import SkeletonClassifier
 from ..run import Run
 from ..testing.scoring import score
-
-if TYPE_CHECKING:
-    import onnxruntime
+from .predictor import open_session, softmax
 
 OUTPUTS = ("scores", "probabilities")
 MOST = 256  # clips that are compared
@@ -94,14 +91,6 @@ def spread(rows: np.ndarray) -> np.ndarray:
     return rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST)).astype(np.int64)]
 
 
-def open_session(path: Path) -> onnxruntime.InferenceSession:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
 def filled(skeletons: Skeletons, rows: Sequence[int], slots: int) -> dict[str, np.ndarray]:
     """Some clips as an exported graph takes them; what it has to ignore is NaN."""
     lengths = skeletons.frames[rows]
@@ -133,14 +122,12 @@ def _batches(rows: Sequence[int]) -> Iterator[Sequence[int]]:
 
 def _compared(wanted: np.ndarray, scores: np.ndarray, probabilities: np.ndarray, left_out: int) -> Agreement:
     apart = np.abs(scores - wanted).max(axis=1)
-    exponents = np.exp(wanted - wanted.max(axis=1, keepdims=True))
-    softmax = exponents / exponents.sum(axis=1, keepdims=True)
     scale = float(np.abs(wanted).max())
     return Agreement(
         clips=len(wanted),
         left_out=left_out,
         scores=float(apart.max()),
-        probabilities=float(np.abs(probabilities - softmax).max()),
+        probabilities=float(np.abs(probabilities - softmax(wanted)).max()),
         scale=scale,
         far=int((~(apart <= TOLERANCE * scale)).sum()),
         same_top1=float((scores.argmax(axis=1) == wanted.argmax(axis=1)).mean()),

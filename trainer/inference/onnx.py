@@ -26,13 +26,13 @@ from ..testing.evaluate import read_data, test_rows
 from .agreement import OUTPUTS, Agreement, agreement, refuse_far
 from .fused import fused
 from .graph import RawClassifier
+from .predictor import FORMAT
 
 if TYPE_CHECKING:
     import onnx
     from torch.onnx import ONNXProgram
 
-FORMAT = "1"  # of the metadata; raised when a key changes its meaning
-OPSET = 20  # onnxruntime 1.17 (2024) and later run it
+OPSET, IR_VERSION = 20, 9  # the newest that onnxruntime 1.17 (2024) runs
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INPUTS = ("joints", "lengths")
 
@@ -101,6 +101,7 @@ def graph_of(run: Run, model: SkeletonClassifier, metadata: dict[str, str]) -> o
             verbose=False,
         )
     proto = cast("ONNXProgram", program).model_proto  # what `dynamo` gives
+    proto.ir_version = IR_VERSION
     _forget(proto)
     onnx.helper.set_model_props(proto, metadata)
     onnx.checker.check_model(proto, full_check=True)

@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
-from ...cache.skeletons import Layout, Skeletons
+from ...cache.skeletons import COORDINATES, Layout, Skeletons
 from ...cache.table import Ragged
 
 if TYPE_CHECKING:
+    import onnxruntime
     import torch
 
     from ..model import SkeletonClassifier
     from ..run import Run
 
-FORMAT = "1"  # of an exported file's metadata
+FORMAT = "1"  # of an exported file's metadata; raised when a key changes its meaning
+ANEW = "export it again with `mmcl export`"
 SAID = 160  # letters of a library's error that are shown
 BATCH, FRAMES = 64, 1 << 16  # clips that ONNX Runtime is given together, and frames with those that fill them up
 
@@ -94,19 +96,29 @@ class Network(ABC):
 
     def probabilities(self, clips: Sequence[np.ndarray]) -> np.ndarray:
         """The softmax of the scores, float32 [n, K]."""
-        scores = self.scores(clips)
-        exponents = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
-        return exponents / exponents.sum(axis=1, keepdims=True)
+        return softmax(self.scores(clips))
 
     @overload
     def predict(self, joints: np.ndarray, top: int = 5) -> list[Prediction]: ...
     @overload
     def predict(self, joints: Sequence[np.ndarray], top: int = 5) -> list[list[Prediction]]: ...
     def predict(self, joints: np.ndarray | Sequence[np.ndarray], top: int = 5) -> Any:
-        """The `top` most probable classes of a clip, the first one first; of several clips a list of such lists."""
-        one = isinstance(joints, np.ndarray)
-        found = [self._top(row, top) for row in self.probabilities([joints] if one else joints)]
+        """The `top` most probable classes of a clip, the first one first; of several clips a list of such lists.
+
+        ValueError where the joints are so large that the scores are no numbers.
+        """
+        if top < 1:
+            raise ValueError(f"top = {top}; wanted 1 or more")
+        one = hasattr(joints, "__array__")  # a tensor too
+        scores = self.scores([np.asarray(joints)] if one else list(joints))
+        if len(odd := np.flatnonzero(~np.isfinite(scores).all(axis=1))):
+            raise ValueError(f"clip {odd[0]}: its scores are not finite; are its joints {self._unit}?")
+        found = [self._top(row, top) for row in softmax(scores)]
         return found[0] if one else found
+
+    @property
+    def _unit(self) -> str:
+        return "metres" if self.coordinates == "metres" else "shares of a picture, from -1 to 1"
 
     def _top(self, probabilities: np.ndarray, top: int) -> list[Prediction]:
         places = np.argsort(-probabilities, kind="stable")[:top]
@@ -124,7 +136,8 @@ class Network(ABC):
             )
         if len(found) > self.slots:
             raise ValueError(f"clip {number}: {len(found)} bodies; the network has room for {self.slots}")
-        found = found.astype(np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes Inf, and is seen as such
+            found = found.astype(np.float32)
         if not np.isfinite(found).all() or not found.any():
             raise ValueError(f"clip {number}: NaN or Inf among its joints, or all of them zero; mend or leave it out")
         return found
@@ -194,11 +207,15 @@ class OnnxPredictor(Network):
         FileNotFoundError where there is none; ValueError where it is another's, damaged or cut short, or onnxruntime
         is not installed.
         """
-        session = _session(path)
+        session = open_session(path)
         about = _about(path, session.get_modelmeta().custom_metadata_map)
+        _refuse_other_shapes(path, session, about)
 
         def run(joints: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-            return session.run(["scores"], {"joints": joints, "lengths": lengths})[0]
+            try:
+                return np.asarray(session.run(["scores"], {"joints": joints, "lengths": lengths})[0])
+            except Exception as error:  # onnxruntime's own types
+                raise RuntimeError(f"{path}: ONNX Runtime failed ({_short(error)})") from error
 
         return cls(about, run)
 
@@ -226,7 +243,14 @@ def _in_batches(clips: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
     yield batch
 
 
-def _session(path: Path) -> Any:
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Probabilities of scores [n, K]."""
+    exponents = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
+    return exponents / exponents.sum(axis=1, keepdims=True)
+
+
+def open_session(path: Path) -> onnxruntime.InferenceSession:
+    """An exported file in ONNX Runtime on the CPU; ValueError where it is damaged or onnxruntime is missing."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; `mmcl export` writes one from a run")
     try:
@@ -238,8 +262,22 @@ def _session(path: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own types, none of which is an OSError or a ValueError
-        said = " ".join(str(error).split())[:SAID]
-        raise ValueError(f"{path}: damaged or cut short ({said}); export it again with `mmcl export`") from error
+        raise ValueError(f"{path}: damaged or cut short ({_short(error)}); {ANEW}") from error
+
+
+def _refuse_other_shapes(path: Path, session: onnxruntime.InferenceSession, about: About) -> None:
+    """ValueError where the graph is not what its metadata say; N and T are free, all other sizes are numbers."""
+    sides = (*session.get_inputs(), *session.get_outputs())
+    found = {side.name: [size for size in side.shape if not isinstance(size, str)] for side in sides}
+    wanted = {"joints": [about.slots, len(about.layout.joints), 3], "lengths": [], "scores": [len(about.classes)]}
+    for name, sizes in wanted.items():
+        if found.get(name) != sizes:
+            there = f"{name} of sizes {found[name]}" if name in found else f"no {name}"
+            raise ValueError(f"{path}: damaged, its graph has {there}, its metadata say {sizes}; {ANEW}")
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:SAID]
 
 
 def _about(path: Path, found: dict[str, str]) -> About:
@@ -249,6 +287,8 @@ def _about(path: Path, found: dict[str, str]) -> About:
     try:
         where = (found["dataset"], found["split"], found["stream"], found["backbone"])
         classes, layout = tuple(map(str, json.loads(found["classes"]))), Layout.from_dict(json.loads(found["layout"]))
+        if found["coordinates"] not in COORDINATES:
+            raise ValueError(f"coordinates {found['coordinates']}; known are {', '.join(COORDINATES)}")
         return About(*where, classes, layout, int(found["slots"]), found["coordinates"], found.get("selection", ""))
     except (KeyError, ValueError, TypeError) as error:
-        raise ValueError(f"{path}: damaged metadata ({error}); export it again with `mmcl export`") from error
+        raise ValueError(f"{path}: damaged metadata ({error}); {ANEW}") from error
