@@ -50,7 +50,8 @@ def load_arrays(path: Path) -> Any:
     except MemoryError as error:
         raise ValueError(f"{path}: needs more memory than there is, or is damaged") from error
     except (ValueError, LookupError, TypeError, OverflowError) as error:
-        said = str(error) or type(error).__name__
+        lost = isinstance(error, LookupError)  # an empty stack, or a number that the memo has not
+        said = "it refers to what is not there" if lost else str(error) or type(error).__name__
         raise ValueError(f"{path}: not a pickle of arrays, or a damaged one: {said}") from error
 
 

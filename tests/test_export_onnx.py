@@ -203,9 +203,14 @@ def test_a_missing_package(exported: Exported, tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize(
     ("out", "error", "said"),
-    [("", ValueError, "a folder; wanted a file"), ("nowhere/a.onnx", FileNotFoundError, "there is no folder")],
+    [
+        ("it.onnx", ValueError, "a folder; wanted a file"),
+        ("nowhere/a.onnx", FileNotFoundError, "there is no folder"),
+        ("a.txt", ValueError, "wanted a name that ends in .onnx"),
+    ],
 )
 def test_a_place_that_is_none(exported: Exported, tmp_path: Path, out: str, error: type, said: str) -> None:
+    (tmp_path / "it.onnx").mkdir()
     with pytest.raises(error, match=said):
         export_onnx(exported.path.parent, tmp_path / out, None, quiet)
 
@@ -215,6 +220,15 @@ def test_another_format(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="--to tflite: no such format; there is onnx"):
         export(tmp_path, "tflite")
+
+
+def test_a_run_that_is_none_is_said_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not that its folder, where the file would go, is missing, and not after a minute."""
+    from mmcl.trainer.inference.command import export
+
+    with pytest.raises(FileNotFoundError, match="no run here"):
+        export(tmp_path / "nothere", "onnx")
+    assert not capsys.readouterr().out
 
 
 def test_the_command_shows_what_was_made(

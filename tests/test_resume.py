@@ -192,3 +192,17 @@ def test_a_byte_that_flipped_on_the_disk_is_not_gone_on_with(data: Path, tmp_pat
     (out / name).write_bytes(content)
     with pytest.raises(ValueError, match=rf"{name}: damaged \(.*\); move it away"):
         _ = trained(data, out, replace(TINY, epochs=1)) if name == "state.pt" else load_model(out, read_run(out))
+
+
+def test_weights_of_another_run_are_told_from_the_runs_own(data: Path, tmp_path: Path):
+    """A file that was copied into the wrong folder would be tested as another stream's, and nobody would know."""
+    joint, bone = tmp_path / "joint", tmp_path / "bone"
+    for out in (joint, bone):
+        trained(data, out, replace(TINY, epochs=1, stream=out.name))
+    (joint / "model.safetensors").write_bytes((bone / "model.safetensors").read_bytes())
+    said = r"weights of acted xsub, ctrgcn bone, seed \d, but run.json is of acted xsub, ctrgcn joint"
+    with pytest.raises(ValueError, match=said):
+        load_model(joint, read_run(joint))
+    wider = replace(read_run(bone), config=replace(TINY, epochs=1, stream="bone", width=16))
+    with pytest.raises(ValueError, match="weights of another network than run"):
+        load_model(bone, wider)

@@ -27,10 +27,15 @@ def export(
     from .onnx import export_onnx
 
     console = new_console()
-    say(console, f"{run}: making the graph; up to a minute")
     with bars(console) as bar:
         compared = cache(lambda: bar("clips compared with PyTorch"))  # its clock starts with the first of them
-        made = export_onnx(run, out or run / "model.onnx", data, lambda done, total: compared()(done, total))
+        made = export_onnx(
+            run,
+            out or run / "model.onnx",
+            data,
+            begun=lambda: say(console, f"{run}: making the graph; up to a minute"),
+            progress=lambda done, total: compared()(done, total),
+        )
     console.print(export_table(made))
     for note in notes(made):
         say(console, note)

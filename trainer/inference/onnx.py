@@ -47,18 +47,26 @@ class Exported:
     size: int
 
 
-def export_onnx(folder: Path, out: Path, data: Path | None, progress: Callable[[int, int], None]) -> Exported:
+def export_onnx(
+    folder: Path,
+    out: Path,
+    data: Path | None,
+    progress: Callable[[int, int], None],
+    begun: Callable[[], None] = lambda: None,
+) -> Exported:
     """A run's network with its preprocessing as the file `out`, which is written whole or not at all.
 
-    It is compared with PyTorch on the run's test clips, of `data` where they have moved. Raises FileNotFoundError or
-    ValueError where the run, its data or a package are missing or do not fit, RuntimeError where numbers disagree.
+    `begun` is called when the words, the run and its data are found to be right. The file is compared with PyTorch on
+    the run's test clips, of `data` where they have moved. Raises FileNotFoundError or ValueError where the run, its
+    data or a package are missing or do not fit, RuntimeError where numbers disagree.
     """
     refuse_missing()
-    _refuse_place(out)
     run = read_run(folder)
+    _refuse_place(out)
     model = load_model(folder, run)
     skeletons = read_data(run, data)
     rows = test_rows(run, skeletons, folder, moved=data is not None)
+    begun()
     proto = graph_of(run, model, {**_metadata(run), "run": _digest(folder)})
     found = list[Agreement]()
 
@@ -78,6 +86,8 @@ def refuse_missing() -> None:
 
 
 def _refuse_place(out: Path) -> None:
+    if out.suffix.lower() != ".onnx":
+        raise ValueError(f"--out {out}: wanted a name that ends in .onnx, by which `mmcl predict` knows it")
     if out.is_dir():
         raise ValueError(f"--out {out}: a folder; wanted a file, such as {out / 'model.onnx'}")
     if not out.parent.is_dir():

@@ -67,6 +67,9 @@ class Network(ABC):
     def __init__(self, about: About) -> None:
         self.about = about
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.about}>"
+
     @property
     def classes(self) -> tuple[str, ...]:
         return self.about.classes

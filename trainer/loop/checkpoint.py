@@ -78,6 +78,7 @@ class State:
 
 SAID = 160  # letters of a library's error that are shown
 ANEW = "move it away to train from the start"
+TOGETHER = "copy both from one run's folder"
 REMADE = "move it away and run the same `mmcl train` again, it makes it anew"
 STORED = ("epoch", "step", "sums", "seconds", "best", "best_top1", "best_epoch")
 
@@ -143,14 +144,21 @@ def weights_of(modules: Mapping[str, nn.Module]) -> Weights:
     }
 
 
-def save_weights(folder: Path, weights: Weights) -> None:
+def save_weights(folder: Path, weights: Weights, network: str = "") -> None:
     """heads.safetensors where there are heads, and model.safetensors, skeletons only.
 
-    The network comes last: where it is, the run is finished.
+    `network` says whose they are, as `network_of` does. The network comes last: where it is, the run is finished.
     """
     for name in ("heads", "model"):
         if entries := weights[name]:
-            write_bytes(folder / f"{name}.safetensors", save(entries, {"crc32": _checksum(entries)}))
+            about = {"crc32": _checksum(entries), "network": network}
+            write_bytes(folder / f"{name}.safetensors", save(entries, about))
+
+
+def network_of(run: Run) -> str:
+    """What tells a run's weights from those of another in the same matrix."""
+    config = run.config
+    return f"{run.dataset} {config.split}, {config.backbone} {config.stream}, seed {config.seed}"
 
 
 def _checksum(entries: Mapping[str, Tensor]) -> str:
@@ -166,9 +174,15 @@ def load_model(folder: Path, run: Run) -> SkeletonClassifier:
     path = folder / "model.safetensors"
     if not path.exists():
         raise ValueError(f"{folder}: training has not finished; run the same `mmcl train` again, it resumes")
-    model = run.build()
-    with _explained(path, REMADE):
-        model.load_state_dict(read_weights(path, REMADE))
+    entries, model = read_weights(path, REMADE), run.build()
+    with safe_open(path, "pt") as file:
+        there = (file.metadata() or {}).get("network") or network_of(run)
+    if there != network_of(run):
+        raise ValueError(f"{path}: weights of {there}, but run.json is of {network_of(run)}; {TOGETHER}")
+    shapes = {name: tensor.shape for name, tensor in entries.items()}
+    if shapes != {name: tensor.shape for name, tensor in model.state_dict().items()}:
+        raise ValueError(f"{path}: weights of another network than run.json says; {TOGETHER}")
+    model.load_state_dict(entries)
     return model
 
 

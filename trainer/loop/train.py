@@ -27,7 +27,7 @@ from ..processes import Share, apart, share, summed
 from ..report import kept_line, run_lines
 from ..run import Run, refuse_other, write_run
 from ..testing.scoring import BATCH, score
-from .checkpoint import EpochMetrics, State, Watcher, load_state, save_state, save_weights, weights_of
+from .checkpoint import EpochMetrics, State, Watcher, load_state, network_of, save_state, save_weights, weights_of
 from .compute import Network, compiled
 from .device import process_device
 from .epoch import NUMBERS, Epoch, Training, forward_backward, memory_error
@@ -226,7 +226,7 @@ def _finish(training: Training, run: Run, out: Path, state: State) -> None:
     state.finished = True
     if training.share.main:
         _write_metrics(out / "metrics.csv", state.history, run)
-        save_weights(out, state.best or weights_of(training.modules))
+        save_weights(out, state.best or weights_of(training.modules), network_of(run))
     _log(out, kept_line(state, run))
 
 
