@@ -155,16 +155,19 @@ def predict(
     from .pipeline.prediction.reader import Read, Wanted
     from .pipeline.prediction.reading import reading
 
-    found = files_named(files, sys.stdin.buffer)
+    if sys.stdout is None:
+        raise OSError("standard output is closed, where the answers go; give it a file or a terminal")
+    found = files_named(files, sys.stdin.buffer if sys.stdin is not None else ())
     network = load_run(run, device)
     wanted = Wanted(network.layout, network.coordinates, network.slots)
     answers = Answers(network.classes, top, json)
-    answers.note(str(network.about))
-    with until_unwanted(answers), reading(watched(found), wanted) as outcomes:
-        for batch in batches(outcomes):
-            clips = [read.joints for read in batch if isinstance(read, Read)]
-            answers.show(batch, network.probabilities(clips))
-    answers.note(answers.summary)
+    with until_unwanted(answers):
+        answers.note(str(network.about))
+        with reading(watched(found), wanted) as outcomes:
+            for batch in batches(outcomes):
+                clips = [read.joints for read in batch if isinstance(read, Read)]
+                answers.show(batch, network.probabilities(clips))
+        answers.note(answers.summary)
     if answers.unread:
         raise typer.Exit(FAILURE)
 

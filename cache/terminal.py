@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -19,8 +20,13 @@ PLAIN_EVERY = 15.0  # seconds between lines where there is no terminal
 
 def new_console(*, quiet: bool = False) -> Console:
     """Where the commands print: in colours on a terminal, in plain lines elsewhere, nowhere if quiet."""
-    terminal = sys.stdout.isatty()
+    terminal = _is_terminal(sys.stdout)
     return Console(highlight=False, soft_wrap=not terminal, width=None if terminal else 160, quiet=quiet)
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    """A stream that was closed before the command began (`>&-`) is None."""
+    return stream is not None and stream.isatty()
 
 
 def say(console: Console, text: str, style: str | None = None) -> None:
@@ -42,7 +48,9 @@ def bars(console: Console) -> Iterator[Callable[[str], OnProgress]]:
         yield lambda title: plain(console, title)
         return
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()
-    with Progress(*columns, console=console) as shown:
+    # rich would print what others write above the bars, and so take it from a file that it was meant for
+    out, err = _is_terminal(sys.stdout), _is_terminal(sys.stderr)
+    with Progress(*columns, console=console, redirect_stdout=out, redirect_stderr=err) as shown:
 
         def bar(title: str) -> OnProgress:
             task = shown.add_task(cell(title), total=None)

@@ -223,6 +223,27 @@ def test_bodies_in_long_form_are_zero_where_no_row_has_them(tmp_path):
     assert [finding.found for finding in found.findings] == ["NaN or Inf in 1 frames"]
 
 
+def test_a_body_in_no_frame_is_none_and_that_is_said(tmp_path):
+    """Arrays are filled up with them, as here a clip of one body to two."""
+    padded = npy(np.stack([BODY, np.zeros_like(BODY)]))
+    found = run(write(tmp_path / "raw", "split=train", one__npy=padded, two__npy=npy(BODY)), tmp_path / "out")
+    assert found.skeletons.bodies.tolist() == [1, 1]
+    np.testing.assert_array_equal(found.skeletons.joints[0], found.skeletons.joints[1])
+    assert [(f.file, f.found, f.done) for f in found.findings] == [
+        ("one.npy", "1 of 2 bodies in no frame: not there", "kept")
+    ]
+
+
+def test_a_2d_body_is_there_by_its_place_and_not_by_its_score(tmp_path):
+    there = np.concatenate([FLAT / (640, 480), SCORE[..., None]], axis=-1)
+    nowhere = np.concatenate([np.zeros_like(FLAT), SCORE[..., None]], axis=-1)
+    raw = write(tmp_path / "raw", "split=train", one__npy=npy(np.stack([nowhere, there])))
+    skeletons = run(raw, tmp_path / "out", layout="coco-17").skeletons
+    assert skeletons.bodies.tolist() == [1] and skeletons.image_points is not None
+    np.testing.assert_allclose(skeletons.joints[0][..., 2], SCORE, atol=1e-6)
+    np.testing.assert_allclose(skeletons.image_points[0], there[..., :2], atol=1e-6)
+
+
 def bomb() -> bytes:
     """An archive of a few bytes whose array unpacks to more than a file may hold."""
     file = BytesIO()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pty
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,6 +112,15 @@ def test_elsewhere_than_on_a_terminal_there_is_a_line_a_clip_with_tabs(command, 
     assert "\x1b" not in found.stdout and "\ufffd[2J.npy" in cells[3][0]
 
 
+def test_what_was_odd_and_taken_is_said_beside_the_answer(command, run, tmp_path):
+    """Joints in millimetres give an answer, too."""
+    (tmp_path / "mm.npy").write_bytes(npy(1000 * BODY))
+    found = command("predict", run, tmp_path / "mm.npy", "--top", 1)
+    assert found.stdout.splitlines()[0].split("\t")[-1].startswith("note: a body of more than 10 metres: 4,")
+    assert found.stdout.splitlines()[0].endswith("millimetres?")
+    assert found.stderr.splitlines()[-1].endswith("odd and taken, with a note: 1")
+
+
 def test_on_a_terminal_it_is_a_table(run, files):
     ours, theirs = pty.openpty()
     with start("predict", run, ".", "--top", 6, stdout=theirs, cwd=files) as process:
@@ -136,6 +147,8 @@ def test_files_without_a_bad_one_end_with_0_and_more_classes_than_there_are_do_n
         (("nothere", "{files}"), "nothere: no run here"),
         (("{run}", "{files}/*.skeleton"), "no file matches"),
         (("{run}", "-"), "standard input names none"),
+        (("{run}", ""), "an empty word among the files; wanted a file, a folder, a glob or -"),
+        (("{run}", "x" * 5000), "xxx...: a name of 5,000 bytes; no path is longer than 4,096"),
         (("{files}/broken.onnx", "{files}"), "broken.onnx: damaged or cut short"),
     ],
 )
@@ -146,6 +159,27 @@ def test_wrong_use_is_one_line_and_exit_code_2(command, run, files, words, said)
     assert found.returncode == 2
     assert found.stdout == ""
     assert said in found.stderr and "Traceback" not in found.stderr
+
+
+def test_joints_too_large_for_the_network_are_no_answer(command, run, files):
+    """They are finite, its scores are not; the other clips of the batch keep theirs."""
+    (files / "b.npy").write_bytes(npy(1e37 * BODY))
+    found = command("predict", run, files, "--json")
+    first, huge, last = (json.loads(line, parse_constant=pytest.fail) for line in found.stdout.splitlines())
+    assert found.returncode == 1
+    assert huge["error"] == f"scores are not finite; joints of up to {1e37 * np.abs(BODY).max():.3g}"
+    assert len(first["top"]) == len(last["top"]) == 5
+    assert "clips: 2; files or clips that could not be used: 1" in found.stderr
+
+
+def test_a_line_of_standard_input_that_is_no_path_costs_that_line(command, run, files):
+    """As of `find -print0`, or of a file that was piped in."""
+    good = files / "a.npy"
+    found = command("predict", run, "-", "--json", stdin=f"{good}\0{good}\0\n{'x' * 5000}\n{good}\n")
+    none, long, answer = lines(found.stdout)
+    assert (found.returncode, answer["clip"]) == (1, "a")
+    assert none["error"] == "names a line are wanted, not NUL bytes"
+    assert long["file"].endswith("xxx...") and long["error"].startswith("a name of 5,000 bytes")
 
 
 def test_an_exported_file_predicts_too(command, files, tmp_path):
@@ -163,9 +197,11 @@ def test_ntus_files_are_predicted_by_a_run_of_ntus(command, tmp_path):
     assert lines(refused.stdout)[0]["error"] == "25 joints (kinect-v2); this run wants 20 (kinect-v1)"
 
 
-def start(*words: object, **options: object) -> subprocess.Popen[str]:
+CODE = "from mmcl.cli import main; main()"
+
+
+def start(*words: object, code: str = CODE, **options: object) -> subprocess.Popen[str]:
     """`mmcl ...` in a process of its own."""
-    code = "from mmcl.cli import main; main()"
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | options
     return subprocess.Popen([sys.executable, "-c", code, *map(str, words)], text=True, env=ALONE, **pipes)
 
@@ -194,6 +230,62 @@ def test_ctrl_c_ends_it_with_what_was_done(run, files):
         said = process.stderr.read()
         assert process.wait(60) == 130
     assert "stopped; clips: 0" in said and "Traceback" not in said
+
+
+IMPATIENT = f"""
+import os
+from mmcl.pipeline import data_commands
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])  # one process reads, and not all files ahead of the answers
+data_commands.PATIENCE = 0
+{CODE}
+"""
+
+
+def whole(terminal: int) -> bytes:
+    """All that is written to a terminal until nobody has it open any more."""
+    said = b""
+    with open(terminal, "rb", buffering=0) as file, suppress(OSError):  # which is how a terminal ends
+        while part := file.read(1 << 16):
+            said += part
+    return said
+
+
+def test_answers_go_to_their_file_while_a_bar_is_on_the_terminal(run, tmp_path):
+    """As in `mmcl predict RUN FOLDER --json > answers.jsonl`."""
+    (tmp_path / "files").mkdir()
+    for number in range(100):
+        (tmp_path / "files" / f"{number:03}.npy").write_bytes(npy(BODY) if number == 50 else b"spoilt")
+    ours, theirs = pty.openpty()
+    with (tmp_path / "answers.jsonl").open("w") as out:
+        process = start("predict", run, "files", "--json", code=IMPATIENT, stdout=out, stderr=theirs, cwd=tmp_path)
+        os.close(theirs)
+        shown = whole(ours).decode()
+        with process:
+            assert process.wait(60) == 1
+    assert "100/100" in shown and "spoilt" not in shown and '"clip"' not in shown
+    answers = lines((tmp_path / "answers.jsonl").read_text())
+    assert [Path(answer["file"]).stem for answer in answers] == [f"{number:03}" for number in range(100)]
+
+
+def test_a_reader_of_both_outputs_who_leaves_ends_it_as_one_of_the_answers(run, files):
+    """As in `mmcl predict ... 2>&1 | true`: what it says first finds nobody already."""
+    with start("predict", run, files, stderr=subprocess.STDOUT) as process:
+        assert process.stdout
+        process.stdout.close()
+        assert process.wait(60) == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize(
+    ("closed", "code", "said"),
+    [("<&-", 0, "clips: 1; "), (">&-", 1, "mmcl: standard output is closed, where the answers go"), ("2>&-", 0, "")],
+)
+def test_a_closed_stream_that_is_not_needed_does_no_harm_and_one_that_is_is_said(run, files, closed, code, said):
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", CODE]
+    command = [*shell, "predict", str(run), "a.npy", "--json"]
+    found = subprocess.run(command, capture_output=True, text=True, env=ALONE, cwd=files, check=False)
+    assert found.returncode == code
+    assert found.stderr.rpartition("\n")[0].rpartition("\n")[2].startswith(said) and "Traceback" not in found.stderr
+    assert [answer["clip"] for answer in lines(found.stdout)] == ["a"] * (code == 0)
 
 
 PEAK = """

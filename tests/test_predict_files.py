@@ -200,6 +200,27 @@ def test_nan_is_mended_as_prepare_mends_it_and_said(tmp_path):
     np.testing.assert_array_equal(found.joints[0, 2, 4], joints[1, 4])
 
 
+FILLED_UP = [[np.zeros_like(BODY)], [np.full_like(BODY, np.nan), np.zeros_like(BODY)]]
+
+
+@pytest.mark.parametrize("others", FILLED_UP, ids=["zero", "NaN and zero"])
+def test_a_body_in_no_frame_is_none(others, tmp_path):
+    """Arrays are filled up with them; a network would take it for a second person."""
+    (tmp_path / "one.npy").write_bytes(npy(np.stack([others[0], BODY, *others[1:]])))
+    (found,) = read(tmp_path / "one.npy", V1)
+    assert isinstance(found, Read)
+    np.testing.assert_array_equal(found.joints, BODY[None].astype(np.float32))
+    assert found.notes == (f"{len(others)} of {len(others) + 1} bodies in no frame: not there",)
+
+
+def test_a_clip_that_is_zero_once_it_is_mended_is_refused(tmp_path):
+    """Its joints have no number in one channel: nothing of them can be kept."""
+    joints = BODY.copy()
+    joints[..., 0] = np.nan
+    (tmp_path / "odd.npy").write_bytes(npy(joints))
+    assert reason(tmp_path / "odd.npy", V1) == "all joints are zero or without a number"
+
+
 def _cut(content: bytes) -> bytes:
     return content[: len(content) // 2]
 
@@ -209,6 +230,7 @@ BAD = {
     "no JSON": ("x.json", b"{", "not a JSON file"),
     "empty": ("x.csv", b"", "an empty file"),
     "all NaN": ("x.npy", npy(np.full((4, 20, 3), np.nan)), "not one finite coordinate"),
+    "all zero, of two": ("x.npy", npy(np.zeros((2, 4, 20, 3))), "all coordinates are zero"),
     "all zero": ("x.npy", npy(np.zeros((4, 20, 3))), "all coordinates are zero"),
     "no frames": ("x.npy", npy(np.zeros((0, 20, 3))), "no frames"),
     "a pickle of code": ("x.pkl", b"cos\nsystem\n(S'true'\ntR.", "not a pickle of arrays"),
@@ -249,7 +271,9 @@ def tree(tmp_path: Path) -> Path:
 
 
 def named(*words: object, stdin: bytes = b"") -> list[str]:
-    return [path.name for path in files_named([*map(str, words)], stdin.splitlines(keepends=True)).paths]
+    """The names of the files, or the reason for what is none."""
+    found = files_named([*map(str, words)], stdin.splitlines(keepends=True)).paths
+    return [one.reason if isinstance(one, Unread) else one.name for one in found]
 
 
 BELOW = ["a.json", "b.npy", "c.csv", "a1_s1_t1_skeleton.mat", "sklWorld.mat", "zipped.zip"]
@@ -258,6 +282,15 @@ BELOW = ["a.json", "b.npy", "c.csv", "a1_s1_t1_skeleton.mat", "sklWorld.mat", "z
 def test_a_folder_is_all_skeleton_files_below_it_by_path(tree):
     """What a skeleton does not end in, a table, UTD-MHAD's other sensors and hidden files are passed by."""
     assert named(tree) == BELOW
+
+
+def test_texts_beside_skeletons_are_about_them_and_alone_they_are_skeletons(tmp_path):
+    """UTD-MHAD's folder holds Skeleton_joint_order.txt, and many a folder a README.txt."""
+    for name in ("a.npy", "README.txt"):
+        (tmp_path / name).write_text("")
+    assert list(files_named([str(tmp_path)], ()).paths) == [tmp_path / "a.npy"]
+    (tmp_path / "a.npy").unlink()
+    assert list(files_named([str(tmp_path)], ()).paths) == [tmp_path / "README.txt"]
 
 
 def test_a_quoted_glob_is_expanded_here_and_a_name_that_is_there_is_no_glob(tree):
@@ -280,6 +313,32 @@ def test_a_path_that_is_given_twice_counts_once(tree):
 def test_standard_input_names_a_file_or_a_folder_a_line(tree):
     stdin = f"{tree}/b.npy\r\n\n{tree}/sub\n{tree}/nothere.npy\n".encode()
     assert named("-", stdin=stdin) == ["b.npy", "c.csv", "a1_s1_t1_skeleton.mat", "sklWorld.mat", "nothere.npy"]
+
+
+def test_a_folder_that_cannot_be_looked_into_is_its_reason_and_the_rest_goes_on(tree, monkeypatch):
+    """Whether a word or a line of standard input names what is above it."""
+
+    def look(path: str) -> object:
+        if Path(path).name == "deep":
+            raise PermissionError(13, "Permission denied", path)
+        return listed(path)
+
+    listed = os.scandir
+    monkeypatch.setattr(os, "scandir", look)
+    rest = [*BELOW[:3], *BELOW[4:]]
+    assert named(tree) == [*rest, "Permission denied"]
+    assert named("-", stdin=f"{tree}/sub/deep\n{tree}\n".encode()) == ["Permission denied", *rest, "Permission denied"]
+
+
+def test_a_line_that_is_no_path_is_shown_shortened_with_its_reason(tree):
+    """Such lines would fill the pipe to who reads the files."""
+    stdin = f"{tree}/b.npy\0{tree}/b.npy\n{'x' * 4097}\n{'x' * 4096}\n{tree}/b.npy\n".encode()
+    *_, last = found = list(files_named(["-"], stdin.splitlines(keepends=True)).paths)
+    nul, long, longest = found[:3]
+    assert isinstance(nul, Unread) and nul.reason == "names a line are wanted, not NUL bytes"
+    assert isinstance(long, Unread) and long.reason == "a name of 4,097 bytes; no path is longer than 4,096"
+    assert len(nul.file) == len(long.file) == 63
+    assert (longest, last) == (Path("x" * 4096), tree / "b.npy")
 
 
 def test_words_that_mean_no_file_are_wrong_use(tree, tmp_path):
@@ -314,6 +373,17 @@ def test_files_come_in_their_order_whoever_reads_them(many):
         assert isinstance(one, Unread if number == 5 else Read)
         if isinstance(one, Read):
             np.testing.assert_allclose(one.joints[0], BODY + number, rtol=1e-6)
+
+
+def test_what_is_no_file_comes_at_its_place(many):
+    lines = [Unread(f"line {number}", "", "no name") for number in range(BLOCK + 1)]
+    with reading([many[0], *lines, many[1], lines[0]], V1, jobs=2) as found:
+        assert [one.file for one in found] == [
+            str(many[0]),
+            *(line.file for line in lines),
+            str(many[1]),
+            "line 0",
+        ]
 
 
 def test_few_files_are_asked_for_before_the_first_is_taken(many):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -65,6 +66,11 @@ def test_a_clip_is_told_its_classes_by_falling_probability(tmp_path):
     assert network.predict([]) == [] and network.scores([]).shape == (0, 6)
 
 
+def test_an_array_that_is_filled_up_with_zeros_is_the_clip_without_them(tmp_path):
+    network, one = Predictor.load(untrained(tmp_path / "run")), clip()
+    np.testing.assert_array_equal(network.scores([np.concatenate([one, 0 * one])]), network.scores([one]))
+
+
 def test_a_tensor_is_one_clip_as_an_array_is(tmp_path):
     network, one = Predictor.load(untrained(tmp_path / "run")), clip()
     assert network.predict(torch.from_numpy(one)) == network.predict(one)
@@ -79,6 +85,22 @@ def test_what_cannot_be_answered_is_refused(tmp_path):
         network.predict(1e300 * clip().astype(np.float64))
     with pytest.raises(ValueError, match="top = 0; wanted 1 or more"):
         network.predict(clip(), top=0)
+
+
+class Overflowing(Predictor):
+    """A network whose numbers overflow for the second clip."""
+
+    def _scores(self, clips: Sequence[np.ndarray]) -> np.ndarray:
+        scores = super()._scores(clips)
+        scores[1, 0] = -np.inf
+        return scores
+
+
+def test_scores_that_are_not_finite_have_no_probabilities(tmp_path):
+    """Of minus infinity it would be 0, and the other classes' would look like any."""
+    found = Overflowing.load(untrained(tmp_path / "run"), "cpu").probabilities([clip(), clip(), clip()])
+    assert np.isfinite(found[[0, 2]]).all() and np.isnan(found[1]).all()
+    assert found.dtype == np.float32
 
 
 BAD = {

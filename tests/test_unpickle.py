@@ -156,7 +156,7 @@ def test_no_name_but_those_of_arrays_is_known(gadget, stacked, tmp_path):
         (b"\x80\x02)Na.", "appends to what is no list"),
         (b"\x80\x02]NNs.", "sets items of what is no dict"),
         (b"\x80\x02}(NNNu.", "longer|shorter"),
-        (b"\x80\x02h\x07.", "7"),
+        (b"\x80\x02h\x07.", "refers to what is not there"),
         (b"\x80\x02t.", "not a pickle of arrays"),
         (b".", "not a pickle of arrays"),
         (b"", "exhausted"),

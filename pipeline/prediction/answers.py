@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 import numpy as np
 import typer
@@ -20,8 +20,8 @@ from ...cache.terminal import bars, new_console
 from ...cache.words import cell, printable
 from ..data_commands import late
 from ..stop import Stopped
-from .files import Files
-from .reader import Read, Unread
+from .files import Files, Named, Unread
+from .reader import Read
 from .reading import Outcome
 
 CLIPS = 64  # of a batch, as in `mmcl evaluate`
@@ -45,7 +45,7 @@ def batches(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
         yield batch
 
 
-def watched(files: Files) -> Iterator[Path]:
+def watched(files: Files) -> Iterator[Named]:
     """The files, with a bar on stderr where the answers themselves do not go by on the terminal."""
     console = Console(stderr=True)
     if not console.is_terminal or sys.stdout.isatty():
@@ -72,19 +72,20 @@ class Answers:
 
     def note(self, text: str) -> None:
         """Say something beside the answers, on stderr."""
-        print(printable(text), file=sys.stderr, flush=True)
+        if sys.stderr is not None:  # it was closed, and print would take stdout
+            print(printable(text), file=sys.stderr, flush=True)
 
     def show(self, batch: Sequence[Outcome], probabilities: np.ndarray) -> None:
         """Print a batch; probabilities [clips, K] are those of its clips in their order."""
         of_clip = iter(probabilities)
-        answers = [(found, self._top(next(of_clip)) if isinstance(found, Read) else []) for found in batch]
+        answers = [self._answer(found, next(of_clip)) if isinstance(found, Read) else (found, []) for found in batch]
         if self._console.is_terminal and not self.as_json:
             self._console.print(self._table(answers))
         else:
             in_words = self._json if self.as_json else self._line
             sys.stdout.write("".join(f"{in_words(found, top)}\n" for found, top in answers))
         sys.stdout.flush()
-        for found in batch:
+        for found, _ in answers:
             self.clips += isinstance(found, Read)
             self.unread += isinstance(found, Unread)
             self.noted += isinstance(found, Read) and bool(found.notes)
@@ -92,7 +93,14 @@ class Answers:
     @property
     def summary(self) -> str:
         said = f"clips: {self.clips:,}; files or clips that could not be used: {self.unread:,}"
-        return said + (f"; {self.noted:,} clips were odd and taken (--json has the notes)" if self.noted else "")
+        return said + (f"; odd and taken, with a note: {self.noted:,}" if self.noted else "")
+
+    def _answer(self, found: Read, probabilities: np.ndarray) -> tuple[Outcome, list[tuple[str, float]]]:
+        """A clip with its classes, or what it is where the network's numbers overflowed."""
+        if np.isfinite(probabilities).all():
+            return found, self._top(probabilities)
+        reason = f"scores are not finite; joints of up to {np.abs(found.joints).max():.3g}"
+        return Unread(found.file, found.clip, reason), []
 
     def _top(self, probabilities: np.ndarray) -> list[tuple[str, float]]:
         places = np.argsort(-probabilities, kind="stable")[: self.top]
@@ -101,15 +109,18 @@ class Answers:
     def _json(self, found: Outcome, top: Sequence[tuple[str, float]]) -> str:
         """One object, ASCII only: a file's name of any bytes comes through, and can't steer a terminal."""
         if isinstance(found, Unread):
-            return json.dumps({"file": found.file, "clip": found.clip, "error": found.reason})
+            return json.dumps({"file": found.file, "clip": found.clip, "error": found.reason}, allow_nan=False)
         bodies, frames = found.joints.shape[:2]
         about = {"file": found.file, "clip": found.clip, "frames": frames, "bodies": bodies}
         classes = [{"class": name, "probability": float(f"{share:.{DIGITS}g}")} for name, share in top]
-        return json.dumps({**about, "top": classes, "notes": list(found.notes)})
+        return json.dumps({**about, "top": classes, "notes": list(found.notes)}, allow_nan=False)
 
     def _line(self, found: Outcome, top: Sequence[tuple[str, float]]) -> str:
-        """File, clip and then a class a column, or the error; tabs between them."""
-        said = [f"error: {found.reason}"] if isinstance(found, Unread) else [_share(*one) for one in top]
+        """File, clip and then a class a column, or the error; notes come last, and tabs between all."""
+        if isinstance(found, Unread):
+            said = [f"error: {found.reason}"]
+        else:
+            said = [*(_share(*one) for one in top), *(f"note: {note}" for note in found.notes)]
         return "\t".join(" ".join(printable(text).split("\n")) for text in (found.file, found.clip, *said))
 
     def _table(self, answers: Iterable[tuple[Outcome, Sequence[tuple[str, float]]]]) -> Table:
@@ -125,11 +136,12 @@ class Answers:
 
 
 def _cell(found: Outcome, top: Sequence[tuple[str, float]]) -> str:
-    """The answer with rich's markup: the first class stands out, and errors are red."""
+    """The answer with rich's markup: the first class stands out, errors are red, notes yellow."""
     if isinstance(found, Unread):
         return f"[red]{cell(found.reason)}[/]"
     best, *others = [cell(_share(*one)) for one in top]
-    return ", ".join([f"[bold]{best}[/]", *others])
+    notes = "".join(f"\n[yellow]{cell(note)}[/]" for note in found.notes)
+    return ", ".join([f"[bold]{best}[/]", *others]) + notes
 
 
 def _share(name: str, probability: float) -> str:
@@ -147,7 +159,9 @@ def until_unwanted(answers: Answers) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would fail again at the end
+        for stream in (sys.stdout, sys.stderr):  # what is left would fail again at the end
+            if stream is not None:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         raise typer.Exit(CLOSED) from None
     except KeyboardInterrupt:
         raise Stopped(f"stopped; {answers.summary}", 128 + signal.SIGINT) from None

@@ -26,7 +26,7 @@ from ..preparation import units
 from ..preparation.dataset import Finding, RawClip
 from ..preparation.layouts import KINECT_V1, KINECT_V1_UTD, KINECT_V2, LAYOUTS
 from ..preparation.raw import TORN_ZIP, RawFile, find_raw
-from .files import PICKLES, SUFFIXES, is_skeleton, suffix_of
+from .files import PICKLES, SUFFIXES, Unread, is_skeleton, suffix_of
 
 MATLAB = {"d_skel": KINECT_V1_UTD, "SW": KINECT_V1}  # the arrays of UTD-MHAD and of SYSU
 UNITS = {"metres": "3D joints in metres", "image": "2D poses"}
@@ -51,15 +51,6 @@ class Read:
     clip: str
     joints: np.ndarray
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Unread:
-    """A file, or a clip of one, that this network can't be asked about, and why."""
-
-    file: str
-    clip: str
-    reason: str
 
 
 class Part(NamedTuple):
@@ -90,6 +81,8 @@ def _read(part: Part, wanted: Wanted) -> Read | Unread:
     clip = units.read_one(part.file, asked, findings)
     if clip is None:
         return Unread(part.place, part.name, findings[-1].found)
+    if not clip.joints.any():  # of joints that are mended to zero nothing is left
+        return Unread(part.place, part.name, "all joints are zero or without a number")
     if (bodies := len(clip.joints)) > wanted.slots:
         reason = f"{bodies} bodies; this run has room for {wanted.slots}: keep those that act"
         return Unread(part.place, part.name, reason)

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from ..preparation.raw import RawFile
 from ..preparation.reading import as_child, deaf
-from .reader import Read, Unread, Wanted, read_file
+from .files import Named, Unread
+from .reader import Read, Wanted, read_file
 
 BLOCK = 8  # files that a process is given together
 AHEAD = 2  # blocks that a process is given before the first is taken: their names fit into its pipe
@@ -30,11 +31,11 @@ Outcome = Read | Unread
 
 
 @contextmanager
-def reading(paths: Iterable[Path], wanted: Wanted, jobs: int | None = None) -> Iterator[Iterator[Outcome]]:
+def reading(paths: Iterable[Named], wanted: Wanted, jobs: int | None = None) -> Iterator[Iterator[Outcome]]:
     """Gives the clips of all files, in the files' order, read by `jobs` processes; one a core if not said.
 
-    A process begins when it has something to read, and all are gone when the context is left. RuntimeError where none
-    can be started.
+    What is named and is no file comes as it is, at its place. A process begins when it has something to read, and all
+    are gone when the context is left. RuntimeError where none can be started.
     """
     readers = [_Reader(wanted) for _ in range(jobs or len(os.sched_getaffinity(0)))]
     try:
@@ -44,7 +45,7 @@ def reading(paths: Iterable[Path], wanted: Wanted, jobs: int | None = None) -> I
             reader.end()
 
 
-def _outcomes(paths: Iterator[Path], readers: Sequence[_Reader]) -> Iterator[Outcome]:
+def _outcomes(paths: Iterator[Named], readers: Sequence[_Reader]) -> Iterator[Outcome]:
     asked, turn = deque[_Reader](), cycle(readers)
     while block := list(islice(paths, BLOCK)):
         reader = next(turn)
@@ -61,12 +62,12 @@ class _Reader:
 
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
-        self._blocks = deque[deque[Path]]()
+        self._blocks = deque[deque[Named]]()
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
         self._greeted = False
 
-    def ask(self, block: Sequence[Path]) -> None:
+    def ask(self, block: Sequence[Named]) -> None:
         self._blocks.append(deque(block))
         if self._pipe is None:
             self._start()
@@ -77,10 +78,15 @@ class _Reader:
         """What the files of the oldest block hold."""
         block = self._blocks[0]
         while block:
+            if isinstance(first := block[0], Unread):
+                block.popleft()
+                yield first
+                continue
             try:
                 found, last = self._take(self._pipe or self._start())
             except (EOFError, OSError):
-                yield Unread(str(block.popleft()), "", f"crashed: the process that read it {self._death()}")
+                block.popleft()
+                yield Unread(str(first), "", f"crashed: the process that read it {self._death()}")
                 continue
             if last:
                 block.popleft()
@@ -133,9 +139,9 @@ class _Reader:
         self._greeted = False
 
 
-def _send(pipe: Connection, block: Iterable[Path]) -> None:
+def _send(pipe: Connection, block: Iterable[Named]) -> None:
     with suppress(OSError):  # it has died, which is seen where its answer is taken
-        pipe.send(list(block))
+        pipe.send([os.fsencode(path) for path in block if isinstance(path, Path)])
 
 
 # -- the other process
@@ -148,7 +154,7 @@ def _serve(pipe: Connection, wanted: Wanted) -> None:
         pipe.send(None)
         while True:
             for path in pipe.recv():
-                for found in _and_last(read_file(RawFile(path), wanted)):
+                for found in _and_last(read_file(RawFile(Path(os.fsdecode(path))), wanted)):
                     pipe.send(found)
 
 

@@ -18,7 +18,7 @@ from ...cache.table import Ragged, damaged_rows, stored_checksums, write_table
 from .dataset import LEFT_OUT, NOT_READ, Clip, Finding, RawClip
 from .raw import RawFile
 
-RULE = 1  # raised when the same files give other rows
+RULE = 2  # raised when the same files give other rows
 LARGEST, SMALLEST = 256, 16  # files of a unit
 TOLD = 1000  # characters of what is wrong with a file: it may be the file's own words
 LONGEST = 200  # bytes of a clip's name: files are called by it

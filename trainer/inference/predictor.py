@@ -98,8 +98,9 @@ class Network(ABC):
         return self._scores(checked) if checked else np.zeros((0, len(self.classes)), np.float32)
 
     def probabilities(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """The softmax of the scores, float32 [n, K]."""
-        return softmax(self.scores(clips))
+        """The softmax of the scores, float32 [n, K]; NaN for a clip whose scores are not finite."""
+        scores = self.scores(clips)
+        return softmax(np.where(np.isfinite(scores).all(axis=1, keepdims=True), scores, np.float32(np.nan)))
 
     @overload
     def predict(self, joints: np.ndarray, top: int = 5) -> list[Prediction]: ...
@@ -137,12 +138,13 @@ class Network(ABC):
             raise ValueError(
                 f"clip {number}: {found.dtype} of shape {list(np.shape(clip))}, wanted numbers of {wanted}"
             )
-        if len(found) > self.slots:
-            raise ValueError(f"clip {number}: {len(found)} bodies; the network has room for {self.slots}")
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes Inf, and is seen as such
             found = found.astype(np.float32)
         if not np.isfinite(found).all() or not found.any():
             raise ValueError(f"clip {number}: NaN or Inf among its joints, or all of them zero; mend or leave it out")
+        found = found[: np.flatnonzero(found.any((1, 2, 3)))[-1] + 1]  # what fills up an array is no body
+        if len(found) > self.slots:
+            raise ValueError(f"clip {number}: {len(found)} bodies; the network has room for {self.slots}")
         return found
 
     @abstractmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -116,9 +116,24 @@ def metres(pose: Pose) -> tuple[np.ndarray, tuple[str, ...]]:
     """Joints [bodies, frames, V, 3] as they stand in the file, and a note where no one is that tall."""
     if pose.scored or pose.points.shape[-1] != 3:
         raise ValueError("a 2D pose among 3D ones; prepare the two apart")
+    pose = _present(pose, 3)
     height = _height(pose.points)
-    note = f"{TALL}: {height:,.0f} from end to end" if height > TALLEST_METRES else ""
-    return pose.points, (*pose.notes, *filter(None, [note]))
+    notes = [f"{TALL}: {height:,.0f} from end to end; millimetres?"] if height > TALLEST_METRES else []
+    return pose.points, (*pose.notes, *notes)
+
+
+def _present(pose: Pose, channels: int) -> Pose:
+    """The pose without bodies that are in no frame, as arrays are filled up with, and a note; at least one stays."""
+    real = np.any(_seen(pose.points[..., :channels]), axis=(1, 2))
+    if real.all() or not real.any():
+        return pose
+    note = f"{np.sum(~real):,} of {len(real):,} bodies in no frame: not there"
+    return replace(pose, points=pose.points[real], notes=(*pose.notes, note))
+
+
+def _seen(points: np.ndarray) -> np.ndarray:
+    """Which joints [..., C] are there: neither at 0 nor without a number."""
+    return np.all(np.isfinite(points), axis=-1) & np.any(points, axis=-1)
 
 
 def _height(points: np.ndarray) -> float:
@@ -137,8 +152,9 @@ def shares(pose: Pose, size: Size | None) -> tuple[np.ndarray, np.ndarray, tuple
     `size` is the picture's, where the table has it; without one x and y must be shares already. A joint at 0, 0 or
     without a number is not there: zero in all channels. A score that is not told is 1.
     """
+    pose = _present(pose, 2)
     place = pose.points[..., :2]
-    there = np.all(np.isfinite(place), axis=-1) & np.any(place, axis=-1)
+    there = _seen(place)
     unknown = int(np.any(~np.isfinite(place), axis=-1).sum())
     place = np.where(there[..., None], place, 0)
     place = place / _unit(place, there, size or pose.size)
