@@ -18,9 +18,12 @@ from mmcl.cache.skeletons import TRAIN, read_skeletons
 from mmcl.cli import main
 from mmcl.tests.scored import entry_of, scores_of, write_npz, write_pickle
 from mmcl.tests.training import TINY, metrics, trained
+from mmcl.trainer.loop.start import Start
 from mmcl.trainer.run import read_run
 from mmcl.trainer.testing.asked import asked_for
-from mmcl.trainer.testing.compare import compare
+from mmcl.trainer.testing.compare import Comparison, compare
+from mmcl.trainer.testing.compare_files import refuse_foreign, write_comparison
+from mmcl.trainer.testing.ensemble import ensembles_of
 from mmcl.trainer.testing.entries import entries_of
 from mmcl.trainer.testing.evaluate import evaluate
 from mmcl.trainer.testing.fitting import held_out_scores
@@ -131,8 +134,10 @@ def test_an_ensemble_a_seed_is_written_where_it_can_be_an_entry_again(mmcl: Mmcl
         assert ensemble["weights"] == [0.5, 2] and len(ensemble["members_top1"]) == 2
     over = [group for group in found["seeds"] if group["name"].startswith("ensemble")]
     assert over[0]["top1"]["n"] == 2 and len(over) == 1
-    code, out, _ = mmcl(*(matrix / "evaluation" / ensemble["scores"] for ensemble in found["ensembles"]))
+    again = [matrix / "evaluation" / ensemble["scores"] for ensemble in found["ensembles"]]
+    code, out, _ = mmcl(*again)
     assert code == 0 and "weights given on the command line; best epoch on held-out 1" in out
+    assert all(path.exists() for path in again)  # in the place of the comparison that made them, they stay
 
 
 def test_weights_are_fitted_on_what_the_runs_held_out(mmcl: Mmcl, matrix: Path):
@@ -163,7 +168,8 @@ def test_held_out_scores_are_those_of_the_clips_that_no_member_trained_on(made: 
     whole = replace(entries[0], run=replace(read_run(runs[0]), config=replace(SMALL, validation="")))
     with pytest.raises(ValueError, match="--ensemble validation: joint is trained on all subjects"):
         held_out_scores([whole, entries[1]], lambda run: skeletons, lambda *_: None)
-    other = replace(entries[1], run=replace(read_run(runs[1]), config=replace(SMALL, stream="bone", validation="3")))
+    held_other = replace(read_run(runs[1]).config, validation="3")
+    other = replace(entries[1], run=replace(read_run(runs[1]), config=held_other))
     with pytest.raises(ValueError, match="bone: held out other clips than joint: 6 of 6 clips are missing"):
         held_out_scores([entries[0], other], lambda run: skeletons, lambda *_: None)
 
@@ -262,6 +268,95 @@ def test_a_file_that_is_not_a_comparisons_is_never_overwritten(mmcl: Mmcl, matri
     assert (tmp_path / "mine" / "gains.csv").read_text() == "my own"
 
 
+def changed(run: Path, **entries: Any) -> None:
+    """Other entries in a run.json."""
+    described = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(described | entries))
+
+
+def test_what_a_run_starts_from_is_passed_on_to_a_comparison(mmcl: Mmcl, matrix: Path):
+    """Weights that were fitted on held-out clips say that these may be known to such a member."""
+    runs = [matrix / stream / "seed1" for stream in ("joint", "bone")]
+    changed(runs[1], start=Start("/other/model.safetensors", "abc", False, 9, 9).as_dict())
+    code, out, _ = mmcl(*runs, "--ensemble", "validation")
+    assert code == 0
+    found = summary(matrix / "evaluation")
+    assert "bone/seed1: starts from /other/model.safetensors: all 9 entries" in found["notes"]
+    seen = "the held-out clips may have been trained on in what they start from: bone/seed1"
+    assert seen in found["notes"] and seen in out
+    [ensemble] = found["ensembles"]
+    assert ensemble["weights_chosen"].endswith(
+        "of the training split, which members may have seen in what they start from"
+    )
+    assert ensemble["scores"] == "ensemble-fitted-on-held-out-seed1/scores.npz"  # however many subjects these are
+    mmcl(*runs, "--ensemble", "equal")
+    assert not any("start from" in note for note in summary(matrix / "evaluation")["notes"])
+
+
+def test_a_place_that_can_hold_no_comparison_is_refused_before_anything_is_tested(
+    mmcl: Mmcl, matrix: Path, tmp_path: Path
+):
+    run, other = matrix / "joint" / "seed1", matrix / "bone" / "seed1"
+    (tmp_path / "file").write_text("mine")
+    whole, cache = (run / "run.json").read_text(), {"key": "k", "dataset": "acted", "settings": {}}
+    for words, wanted, change in (
+        ((matrix, "--out", tmp_path / "file"), "file is a file; give another --out", {}),
+        ((matrix, "--out", tmp_path / "file" / "deep"), "file is a file; give another --out", {}),
+        ((matrix, "--out", run), "in the folder of a run, whose files it would mix with", {}),
+        ((matrix, "--out", other / "evaluation" / "deep"), "in the folder of a run", {}),
+        ((run, "--with-text"), "trained without FRM", {"text": None}),
+        ((run, "--with-text"), "heads.safetensors: not there, and S_R needs its FRM", {"text": [cache]}),
+        ((run, other), f"seed1: split xsub, beside {run} of xview; only the same", {"config": {"split": "xview"}}),
+    ):
+        changed(run, **change)
+        code, out, error = mmcl(*words)
+        assert code == 2 and not out and wanted in error and error.count("\n") == 1, (words, error)
+        (run / "run.json").write_text(whole)
+    assert (tmp_path / "file").read_text() == "mine"
+    (run / "evaluation").write_text("mine")
+    code, out, error = mmcl(matrix)
+    assert code == 2 and not out and "evaluation: a file, where the evaluation's folder goes" in error
+
+
+def test_a_second_comparison_takes_the_place_of_the_first(tmp_path: Path):
+    """Its ensembles go, but for what others put there; cut off, it leaves no summary, and can be made again."""
+    entries, out = [entry_of(stream) for stream in ("joint", "bone")], tmp_path / "out"
+    asked = ("equal", "fixed")
+    first, second = (compare(entries, ensembles_of(entries, one, held_out_scores), out) for one in asked)
+    for found in (first, replace(first, ensembles=())):
+        write_comparison(found, lambda found: out / "report.html")
+        assert (out / "ensemble-equal-seed1").exists() == bool(found.ensembles)
+    write_comparison(first, lambda found: out / "report.html")
+    (out / "ensemble-equal-seed1" / "mine.txt").write_text("mine")
+    (out / "ensemble-other").mkdir()
+
+    def cut_off(found: Comparison) -> Path:
+        assert not (out / "comparison.json").exists()  # the report comes before it
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        write_comparison(second, cut_off)
+    assert not (out / "comparison.json").exists()
+    assert [path.name for path in (out / "ensemble-equal-seed1").iterdir()] == ["mine.txt"]
+    assert (out / "ensemble-other").exists()  # named by no comparison
+    refuse_foreign(out)
+    write_comparison(second, lambda found: out / "report.html")
+    assert summary(out)["ensembles"][0]["scores"] == "ensemble-fixed-seed1/scores.npz"
+
+
+def test_a_summary_that_names_other_folders_removes_none_of_them(tmp_path: Path):
+    out = tmp_path / "out"
+    found = compare([entry_of("joint")], (), out)
+    for name in ("../scores.npz", "/scores.npz", "mine/scores.npz", "", "ensemble-x", 7, None):
+        (out / "mine").mkdir(parents=True, exist_ok=True)
+        kept = [folder / "scores.npz" for folder in (tmp_path, out / "mine")]
+        for path in kept:
+            path.write_text("mine")
+        (out / "comparison.json").write_text(json.dumps({"made_by": "mmcl evaluate", "ensembles": [{"scores": name}]}))
+        write_comparison(found, lambda found: out / "report.html")
+        assert all(path.exists() for path in kept)
+
+
 def test_a_comparison_goes_beside_the_runs_and_never_into_one(made: Path, tmp_path: Path):
     joint, bone = (made / "matrix" / stream / "seed1" for stream in ("joint", "bone"))
     assert asked_for([made / "matrix"]).out() == made / "matrix" / "evaluation"
@@ -297,6 +392,17 @@ def test_what_a_reader_must_know_stands_beside_a_comparison(tmp_path: Path):
         "p-values are each comparison's own; of 2, one of p < 0.025 is more than chance (Bonferroni)",
     )
     assert found.paired[0] == mcnemar(*(entry.scores.values.argmax(1) == entry.scores.labels for entry in entries[:2]))
+
+
+@pytest.mark.parametrize("many", [0, 10_000_000])
+def test_what_takes_seconds_shows_how_far_it_is(mmcl: Mmcl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int):
+    monkeypatch.setattr("mmcl.trainer.testing.session.MANY", many)
+    for seed, stream in enumerate(("joint", "bone")):
+        (tmp_path / stream).mkdir()
+        write_scores(tmp_path / stream, scores_of(seed), About("last epoch", "made-up", "xsub", "ctrgcn", stream, 1))
+    code, out, _ = mmcl(*tmp_path.glob("*/scores.npz"), "--ensemble", "equal")
+    assert code == 0
+    assert ("entries compared: 2/2" in out) == ("ensembles: 1/1" in out) == (many == 0)
 
 
 def test_score_files_alone_can_be_compared(mmcl: Mmcl, tmp_path: Path):

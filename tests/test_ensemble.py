@@ -79,6 +79,15 @@ def test_several_seeds_are_an_ensemble_each():
         np.testing.assert_allclose(ensemble.scores.values, summed(own, (3, 1)), rtol=1e-5, atol=1e-5)
 
 
+def test_weights_by_place_are_those_of_the_first_seeds_networks_in_every_seed():
+    """A weight stays with its stream, whatever the order of a later seed's entries."""
+    entries = [entry_of("joint", 1), entry_of("bone", 1), entry_of("bone", 2), entry_of("joint", 2)]
+    for ensemble in ensembles_of(entries, "3,1", nobody):
+        joint, bone = (entry_of(stream, ensemble.seed) for stream in ("joint", "bone"))
+        assert ensemble.members == (joint.title, bone.title) and ensemble.weights == (3, 1)
+        np.testing.assert_allclose(ensemble.scores.values, summed([joint, bone], (3, 1)), rtol=1e-5, atol=1e-5)
+
+
 def test_streams_of_different_seeds_that_are_each_there_once_are_one_ensemble():
     found = one([entry_of("joint", 1), entry_of("bone", 2)], "fixed")
     assert found.seed is None and len(found.members) == 2
@@ -146,6 +155,14 @@ def test_fitted_weights_are_the_best_of_all_on_a_grid():
     found = fitted_weights([good.values, bad.values], labels)
     assert sum(found) == pytest.approx(1) and min(found) >= 0
     assert found[1] / found[0] == pytest.approx(best[2] / best[1], abs=0.05)
+
+
+def test_fitting_is_of_all_clips_however_many_are_summed_at_once(monkeypatch: pytest.MonkeyPatch):
+    values, labels = [scores_of(seed, skill=seed).values for seed in (1, 2, 3)], scores_of().labels
+    whole = fitted_weights(values, labels)
+    monkeypatch.setattr("mmcl.trainer.testing.fitting.BLOCK", 7)  # the last block is smaller
+    assert fitted_weights(values, labels) == pytest.approx(whole, rel=1e-6)
+    assert fitted_weights([one[:35] for one in values], labels[:35]) != pytest.approx(whole, rel=1e-3)
 
 
 def test_fitting_leaves_out_what_says_nothing_and_what_is_wrong():

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -302,6 +303,24 @@ def test_a_split_without_test_clips_is_refused(own: Path, data: Path):
     write_skeletons(data / "skeletons.h5", replace(skeletons, splits=nobody))
     with pytest.raises(ValueError, match="acted: split xsub has no test clips"):
         evaluate(own, data, nothing)
+
+
+@pytest.mark.parametrize(("classes", "counts"), [(60, True), (61, False)])
+def test_counts_are_drawn_where_they_can_be_read_and_the_picture_is_drawn_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: int, counts: bool
+):
+    drawn = list[str]()
+    draw = Text.draw
+
+    def seen(text: Text, *given: object, **named: object) -> None:
+        drawn.append(text.get_text())
+        draw(text, *given, **named)
+
+    monkeypatch.setattr(Text, "draw", seen)
+    names = tuple(f"class {label}" for label in range(classes))
+    draw_confusion(tmp_path / "confusion.png", 777 * np.eye(classes, dtype=int), names, "title")
+    assert drawn.count("777") == (classes if counts else 0)
+    assert drawn.count("title") == 1
 
 
 @pytest.mark.parametrize("classes", [("pay $5^$", "take $_$", "a_b^c"), tuple(f"class {i}" for i in range(120))])

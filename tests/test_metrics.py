@@ -49,6 +49,17 @@ def test_ties_go_to_the_first_class():
     assert measure(np.zeros((2, 3), np.float32), np.array([0, 1])).confusion[:, 0].tolist() == [1, 1, 0]
 
 
+def test_ranks_are_those_of_a_stable_sort_of_whole_numbers_too():
+    """Scores with many ties, against an order that is sorted."""
+    rng = np.random.default_rng(4)
+    scores, labels = rng.integers(0, 3, (400, 12)).astype(np.float32), rng.integers(0, 12, 400)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    found = measure(scores, labels)
+    assert found.top1 == (order[:, 0] == labels).mean()
+    assert found.top5 == (order[:, :5] == labels[:, None]).any(1).mean()
+    assert found.confusion[3].tolist() == np.bincount(order[labels == 3, 0], minlength=12).tolist()
+
+
 def made_up(clips: int = 60, classes: int = 7) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(5)
     labels = rng.integers(0, classes - 1, clips)  # the last class has no clip
@@ -118,3 +129,17 @@ def test_the_most_confused_pairs_come_first_by_clips_then_by_their_share_of_the_
     ]
     assert confused_pairs(metrics, ("a", "b", "c"), most=1) == [Pair("b", "c", 2, 1.0)]
     assert confused_pairs(measure(np.eye(3, dtype=np.float32), np.arange(3)), ("a", "b", "c")) == []
+
+
+def test_the_most_confused_of_many_pairs_are_those_of_a_list_that_is_sorted():
+    """Of equal clips and shares the first class comes first."""
+    rng = np.random.default_rng(5)
+    scores, labels = rng.normal(size=(900, 30)).astype(np.float32), rng.integers(0, 30, 900)
+    metrics, classes = measure(scores, labels), tuple(f"class {label:02}" for label in range(30))
+    clips = metrics.confusion.sum(1)
+    pairs = [
+        Pair(classes[true], classes[called], int(count), float(count / clips[true]))
+        for (true, called), count in np.ndenumerate(metrics.confusion)
+        if true != called and count
+    ]
+    assert confused_pairs(metrics, classes) == sorted(pairs, key=lambda pair: (-pair.clips, -pair.share))[:20]

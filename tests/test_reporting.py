@@ -196,6 +196,18 @@ def test_metrics_that_are_no_numbers_leave_gaps(data, skeletons, run):
     assert "top-1 over 2 epochs" in " ".join(report(found, skeletons, run).values("aria-label"))
 
 
+@pytest.mark.parametrize("absurd", ["1e300", "-1e300", "1e18", "1e999", "9" * 400])
+@pytest.mark.parametrize("column", range(9))
+def test_metrics_beyond_anything_that_can_be_drawn_leave_gaps(tmp_path, absurd, column):
+    """A file that was edited, or a loss that went to the sky, still gives charts of what is left."""
+    lines = [[str(e), "0.1", "0.9", "0.8", "0.1", "0.2", "0.5", "0.5", "1"] for e in (1, 2, 3)]
+    lines[1][column] = absurd
+    (tmp_path / "metrics.csv").write_text(METRICS + "\n".join(",".join((*line, "last")) for line in lines) + "\n")
+    found = charts_of(read_metrics(tmp_path / "metrics.csv"), 3.0, "held-out clips")
+    assert len(found) == 5 and all(len(chart.up) < 9 and len(chart.across) < 9 for chart in found)
+    assert not re.search(r"\de\+|inf|nan", " ".join(f"{chart.said} {chart.lines}" for chart in found))
+
+
 def test_a_matrix_of_120_classes_is_a_small_page(run, data):
     """50,919 clips in 120 classes, three of four called right: every count is there, and the page is under 5 MB."""
     found, rng = evaluation(data, run), np.random.default_rng(0)

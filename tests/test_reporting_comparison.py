@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 
 from mmcl.tests.reports import Page, page_of
 from mmcl.trainer.reporting.report import write_comparison_report
+from mmcl.trainer.run import CHOSEN_ON_TEST
 from mmcl.trainer.testing.compare import Comparison, compare
+from mmcl.trainer.testing.compare_files import write_comparison
 from mmcl.trainer.testing.ensemble import ON_TEST, ensembles_of
 from mmcl.trainer.testing.entries import Entry
 from mmcl.trainer.testing.metrics import measure
@@ -67,6 +70,24 @@ def test_weights_fitted_on_the_test_set_are_red(entries, tmp_path, asked, said):
     assert f"Weights: {said}" in page.text
     assert ("red" in page.values("class")) == ("warning" in page.values("class")) == (asked == ON_TEST)
     assert f"{members[0].metrics.top1:.2%}" in page.text
+
+
+@pytest.mark.parametrize("words", [f"weights {ON_TEST}; last epoch", f"best epoch {CHOSEN_ON_TEST}"])
+def test_a_score_file_keeps_the_alarm_of_what_was_chosen_on_the_test_set(entries, tmp_path, words):
+    """In the page, the notes, the JSON and the heads of the tables; in an ensemble of it too."""
+    loud = replace(entries[1], about=entries[1].about._replace(selection=words))
+    members = ensembles_of([entries[0], loud], "equal", lambda _: pytest.fail("nothing is held out"))
+    found = compare([entries[0], loud], members, tmp_path / "out")
+    write_comparison(found, write_comparison_report)
+    page = page_of(tmp_path / "out" / "report.html")
+    assert any("ON THE TEST SET, so these numbers are too good: bone" in note for note in found.notes)
+    assert page.values("class").count("small red") == 2 and "warning" in page.values("class")
+    summary = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert summary["chosen_on_test"] and summary["ensembles"][0]["chosen_on_test"]
+    assert summary["weights_fitted_on_test"] == (ON_TEST in words)
+    assert [one["chosen_on_test"] for one in summary["entries"]] == [False, True]
+    heads = (tmp_path / "out" / "gains.csv").read_text().splitlines()[0].split(",")
+    assert heads[2] == "joint" and heads[3] == f"bone ({words})" and all("ON THE TEST SET" in one for one in heads[3:])
 
 
 def test_what_others_wrote_stays_text(entries, tmp_path):

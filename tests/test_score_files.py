@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -183,6 +185,67 @@ def test_a_file_that_unfolds_to_more_than_any_scores_is_refused_unread(tmp_path:
     assert (tmp_path / "bomb.npz").stat().st_size < 1 << 16
     with pytest.raises(ValueError, match=r"bomb.npz: .*unfolds to 4,\d+,\d+ bytes; no score file is that large"):
         read_npz(tmp_path / "bomb.npz")
+
+
+def test_what_a_score_file_does_not_need_is_not_unfolded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A stranger's other arrays may be of any size and form: they are not looked at."""
+    monkeypatch.setattr("mmcl.trainer.testing.scores.LARGEST", 1 << 20)
+    large = {"embeddings": np.zeros((40, 1 << 16), np.float32), "pickled": np.array([{}], object)}
+    path = write_npz(tmp_path / "score.npz", given(scores_of(), **large))
+    assert path.stat().st_size > 1 << 20
+    np.testing.assert_array_equal(read_npz(path).values, scores_of().values)
+
+
+def test_whatever_bytes_are_damaged_it_is_one_error_that_names_the_file(tmp_path: Path):
+    """zipfile, zlib and numpy have an error of their own for each place."""
+    whole = io.BytesIO()
+    np.savez_compressed(
+        whole, allow_pickle=True, **{name: np.array(value) for name, value in given(scores_of()).items()}
+    )
+    rng, path, refused = np.random.default_rng(0), tmp_path / "score.npz", 0
+    for _ in range(400):
+        content = bytearray(whole.getvalue())
+        for place in rng.integers(0, len(content), 3):
+            content[place] = rng.integers(256)
+        path.write_bytes(content)
+        try:
+            read_score_file(path)
+        except ValueError as error:
+            refused += 1
+            assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+    assert refused > 200
+
+
+def test_a_member_that_is_no_array_is_refused(tmp_path: Path):
+    with ZipFile(write_npz(tmp_path / "score.npz", {"scores": np.eye(2)}), "a") as archive:
+        archive.writestr("names.npy", b"not an array")
+    with pytest.raises(ValueError, match=r"score\.npz: not an npz of plain arrays, .*\(names: no array\)"):
+        read_score_file(tmp_path / "score.npz")
+
+
+def test_more_classes_than_any_data_set_has_are_refused(tmp_path: Path):
+    """A table of their confusions would be larger than memory."""
+    for values, allowed in ((np.zeros((1, 10_000), np.float32), True), (np.zeros((1, 10_001), np.float32), False)):
+        npz = write_npz(tmp_path / "score.npz", {"names": ["a"], "scores": values, "labels": [0]})
+        for path in (npz, write_pickle(tmp_path / "score.pkl", {"a": values[0]})):
+            if allowed:
+                assert read_score_file(path).values.shape == (1, 10_000)
+                continue
+            with pytest.raises(ValueError, match=r"score\.(npz|pkl): scores of 10,001 classes; wanted 10,000 at most"):
+                read_score_file(path)
+
+
+def test_two_classes_of_one_name_are_refused_before_anything_is_matched(tmp_path: Path):
+    """Put in order by name they would take the place of each other."""
+    like, twice = scores_of(), ("a", "a", "b", "c", "d", "e", "f")
+    wanted = "1 classes are there more than once: a"
+    with pytest.raises(ValueError, match=wanted):
+        scores_of(classes=twice)
+    with pytest.raises(ValueError, match=wanted):
+        scores_like(ScoreFile(like.names, like.values, like.labels, twice), like, "xsub")
+    write_npz(tmp_path / "scores.npz", given(like, classes=twice))
+    with pytest.raises(ValueError, match=wanted):
+        read_scores(tmp_path)
 
 
 def test_a_file_that_lacks_something_is_cut_off_or_absent_is_named(tmp_path: Path):

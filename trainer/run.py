@@ -11,15 +11,18 @@ log.txt              what was printed: the run, a line an epoch, the epoch that 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..cache.files import write_bytes
-from ..cache.skeletons import Layout
+from ..cache.skeletons import BODY_RULES, COORDINATES, Layout
 from .config import Config, as_dict, from_dict
 from .model import SkeletonClassifier, build_model
+
+KINDS = {Mapping: "a mapping", str: "text", int: "an integer", bool: "true or false", list: "a list"}
+CHOSEN_ON_TEST = "CHOSEN ON THE TEST SET"
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Run:
     def selection(self) -> str:
         """How the kept epoch was chosen, in words for every output."""
         if self.config.select_on_test:
-            return "best epoch CHOSEN ON THE TEST SET"
+            return f"best epoch {CHOSEN_ON_TEST}"
         return f"best epoch on held-out {self.config.validation}" if self.config.validation else "last epoch"
 
     def teachers(self, kind: str) -> tuple[Mapping[str, Any], ...]:
@@ -83,15 +86,88 @@ def read_run(folder: Path) -> Run:
         raise FileNotFoundError(f"{folder}: no run here (run.json is missing); train one with `mmcl train`")
     try:
         found = json.loads(path.read_text())
+        _check(found)
         found["config"] = from_dict(found["config"], str(path))
         found["layout"] = Layout.from_dict(found["layout"])
         found["classes"] = tuple(found["classes"])
         found["held_out_subjects"] = tuple(found.get("held_out_subjects", ()))
-        text = found["text"]  # older runs hold one cache, or null
-        found["text"] = (text,) if isinstance(text, Mapping) else tuple(text or ())
+        found["text"] = tuple(_texts(found["text"]))
         return Run(**found)
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a run ({error})") from error
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{path}: not a run ({str(error).removeprefix(f'{path}: ')})") from error
+
+
+def _texts(found: Any) -> Sequence[Any]:
+    """Text caches as run.json holds them: older runs have one, or null."""
+    return [found] if isinstance(found, Mapping) else found or []
+
+
+def _check(found: Mapping[str, Any]) -> None:
+    """ValueError, TypeError or KeyError, with what was found, where an entry is not what a run has.
+
+    What caches cost is left to who shows it: damaged, it is no worse than not known.
+    """
+    from .loop.start import Start
+
+    _of("run.json", found, Mapping)
+    for name in ("config", "layout", "missing", "versions"):
+        _of(name, found[name], Mapping)
+    for name in ("dataset", "data", "skeletons"):
+        _of(name, found[name], str)
+    for name in ("slots", "train_clips"):
+        _count(name, found[name], 1)
+    _count("held_out_clips", found["held_out_clips"], 0)
+    _one_of("body_rule", found["body_rule"], BODY_RULES)
+    _one_of("coordinates", found.get("coordinates", "metres"), COORDINATES)
+    _check_classes(found["classes"])
+    for number, subject in enumerate(_of("held_out_subjects", found.get("held_out_subjects", []), list)):
+        _of(f"held_out_subjects[{number}]", subject, int)
+    for kind, names in found["missing"].items():
+        _words(f"missing {kind}", names)
+    _words("versions", list(found["versions"].values()))
+    for cache in (*([] if found["rgb"] is None else [found["rgb"]]), *_of("text", _texts(found["text"]), list)):
+        _check_cache(cache)
+    if (start := found.get("start")) is not None:
+        known = Start(**_of("start", start, Mapping))
+        for name, kind in (("path", str), ("digest", str), ("backbone_only", bool), ("loaded", int), ("entries", int)):
+            _of(f"start {name}", getattr(known, name), kind)
+        _words("start left_out", list(known.left_out))
+
+
+def _check_classes(found: Any) -> None:
+    if not _words("classes", found) or not all(found) or len(set(found)) < len(found):
+        raise ValueError("classes: wanted one or more names, none empty, none twice")
+
+
+def _check_cache(found: Any) -> None:
+    """Of a feature cache what all runs have had; those of today have more."""
+    cache = _of("cache", found, Mapping)
+    for name in ("key", "dataset"):
+        _of(f"cache {name}", cache[name], str)
+    _of("cache settings", cache["settings"], Mapping)
+    _words("cache columns", cache.get("columns", []))
+
+
+def _of(name: str, value: Any, kind: type) -> Any:
+    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    raise TypeError(f"{name} is a {type(value).__name__}; wanted {KINDS[kind]}")
+
+
+def _count(name: str, value: Any, least: int) -> None:
+    if _of(name, value, int) < least:
+        raise ValueError(f"{name} = {value}; wanted {least} or more")
+
+
+def _one_of(name: str, value: Any, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} = {value!r}; allowed are {', '.join(allowed)}")
+
+
+def _words(name: str, found: Any) -> Any:
+    for number, word in enumerate(_of(name, found, list)):
+        _of(f"{name}[{number}]", word, str)
+    return found
 
 
 def refuse_other(folder: Path, run: Run) -> None:

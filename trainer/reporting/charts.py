@@ -11,6 +11,7 @@ from typing import NamedTuple
 from .content import Chart, Line, Mark
 
 WIDTH, HEIGHT = 320, 150  # of a chart's drawing; its labels stand outside
+LARGEST = 1e9  # of a loss, an epoch, a rate; beyond it a line breaks
 POINTS = 400  # of a line, at most
 PARTS = {
     "loss": "loss",
@@ -64,10 +65,12 @@ def read_metrics(path: Path) -> dict[str, list[float]]:
 
 
 def _number(text: str | None) -> float:
+    """NaN too where the number is larger than any that can be drawn."""
     try:
-        return float(text or "nan")
+        value = float(text or "nan")
     except ValueError:
         return math.nan
+    return value if abs(value) <= LARGEST else math.nan
 
 
 def charts_of(metrics: Mapping[str, list[float]], kept: float | None, held_out: str) -> tuple[Chart, ...]:

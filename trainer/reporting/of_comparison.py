@@ -52,7 +52,7 @@ def comparison_content(found: Comparison) -> ComparisonContent:
 
 
 def _entry(entry: Entry, paired: Paired | None) -> EntryLine:
-    alarm = WITH_TEXT in entry.selection or (entry.run is not None and entry.run.config.select_on_test)
+    alarm = WITH_TEXT in entry.selection or entry.on_test
     return EntryLine(entry.title, entry.selection, alarm, headlines_of(entry.metrics), _versus(paired))
 
 
@@ -65,7 +65,7 @@ def _versus(paired: Paired | None) -> Versus | None:
 def _ensemble(found: Ensemble) -> EnsembleLine:
     alarm, versus = found.chosen == ON_TEST, _versus(found.versus_first)
     members = map(Member, found.members, found.weights, found.single)
-    line = EntryLine(found.title, f"weights {found.chosen}", alarm, headlines_of(found.metrics), versus)
+    line = EntryLine(found.title, found.selection, found.on_test, headlines_of(found.metrics), versus)
     return EnsembleLine(line, found.chosen, alarm, tuple(members))
 
 

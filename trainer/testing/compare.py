@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..matrix.results import Spread, spread
-from ..run import Run
-from .ensemble import ON_TEST, Ensemble
+from ..run import CHOSEN_ON_TEST, Run
+from .ensemble import ON_TEST, STARTED, Ensemble
 from .entries import Entry
 from .metrics import HOW, TOP, Metrics
 from .paired import SURE, Gain, Paired, gains, mcnemar, right
 
+OWN = ("LEAK", "CONTROL", "data: ", "all ", "starts from ")  # what notes of a run begin with that are passed on
 COVERS = f"{HOW}: other subjects, cameras or training seeds are not in them"
 
 
@@ -59,7 +60,12 @@ class Comparison:
 
     @property
     def fitted_on_test(self) -> bool:
-        return any(ensemble.chosen == ON_TEST for ensemble in self.ensembles)
+        return ON_TEST in " ".join(one.selection for one in (*self.entries, *self.ensembles))
+
+    @property
+    def on_test(self) -> bool:
+        """Whether anything here, an epoch or a weight, was chosen on the clips it is tested on."""
+        return any(one.on_test for one in (*self.entries, *self.ensembles))
 
 
 def compare(
@@ -129,7 +135,9 @@ def _notes(entries: Sequence[Entry], ensembles: Sequence[Ensemble]) -> list[str]
         notes.append(f"p-values are each comparison's own; {sure}")
     if len(entries[0].scores.classes) <= TOP:
         notes.append(f"top-5 says nothing where {len(entries[0].scores.classes)} classes compete")
-    if chosen := [entry.title for entry in entries if entry.run and entry.run.config.select_on_test]:
+    if fitted := [entry.title for entry in entries if ON_TEST in entry.selection]:
+        notes.append(f"WEIGHTS WERE FITTED ON THE TEST SET, so these numbers are too good: {', '.join(fitted)}")
+    if chosen := [entry.title for entry in entries if CHOSEN_ON_TEST in entry.selection]:
         notes.append(f"EPOCHS WERE CHOSEN ON THE TEST SET, so these numbers are too good: {', '.join(chosen)}")
     return [*notes, *_ensemble_notes(entries, ensembles), *_own_notes(entries)]
 
@@ -143,6 +151,10 @@ def _ensemble_notes(entries: Sequence[Entry], ensembles: Sequence[Ensemble]) -> 
         notes.insert(0, "WEIGHTS WERE FITTED ON THE TEST SET: these ensembles' numbers are too good, and are no result")
     if chosen.startswith("fitted"):
         notes.append("weights were fitted on the subjects that the epochs were chosen on, too")
+    members = {title for ensemble in ensembles for title in ensemble.members}
+    known = any(STARTED in ensemble.chosen for ensemble in ensembles)
+    if known and (titles := [one.title for one in entries if one.title in members and one.started]):
+        notes.append(f"the held-out clips may have been trained on in what they start from: {', '.join(titles)}")
     return notes
 
 
@@ -151,7 +163,7 @@ def _own_notes(entries: Sequence[Entry]) -> list[str]:
     said = dict[str, list[str]]()
     for entry in entries:
         for note in entry.notes:
-            if entry.run is None or note.startswith(("LEAK", "CONTROL", "data: ", "all ")):
+            if entry.run is None or note.startswith(OWN):
                 said.setdefault(note, []).append(entry.title)
     everyone = len(entries)
     return [note if len(titles) == everyone else f"{', '.join(titles)}: {note}" for note, titles in said.items()]

@@ -5,15 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+DPI, MARGIN = 110, 0.1  # the margin in inches
+NUMBERED = 60  # classes; a count in each cell of more is hardly read, takes seconds, and confusion.csv has them
+
 
 def draw_confusion(path: Path, confusion: np.ndarray, classes: tuple[str, ...], title: str) -> None:
-    """Rows are true classes, columns what they were called; shades are shares of the row, counts stand in the cells."""
+    """Rows are true classes, columns what they were called; shades are shares of the row.
+
+    Counts stand in the cells of up to 60 classes.
+    """
     size = max(5.0, 0.33 * len(classes) + 2.5)
     figure = Figure(figsize=(size, size))
-    FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
     share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -23,12 +30,18 @@ def draw_confusion(path: Path, confusion: np.ndarray, classes: tuple[str, ...], 
     axes.set_xlabel("called")
     axes.set_ylabel("true")
     axes.set_title(_plain(title), fontsize=9, wrap=True)
+    if len(classes) <= NUMBERED:
+        _draw_counts(axes, confusion, share)
+    figure.dpi = DPI
+    box = figure.get_tightbbox(canvas.get_renderer()).padded(MARGIN)  # bbox_inches="tight" finds it by drawing twice
+    figure.savefig(path, dpi=DPI, format="png", bbox_inches=box)
+
+
+def _draw_counts(axes: Axes, confusion: np.ndarray, share: np.ndarray) -> None:
     for row, column in zip(*np.nonzero(confusion), strict=True):
-        dark = share[row, column] > 0.5
-        axes.text(
-            column, row, str(confusion[row, column]), ha="center", va="center", fontsize=7, color="w" if dark else "k"
-        )
-    figure.savefig(path, dpi=110, format="png", bbox_inches="tight")
+        colour = "w" if share[row, column] > 0.5 else "k"
+        count = axes.text(column, row, str(confusion[row, column]), ha="center", va="center", fontsize=7, color=colour)
+        count.set_in_layout(False)
 
 
 def _plain(text: str) -> str:

@@ -21,6 +21,7 @@ from .scores import About, Scores
 FIXED = {"joint": 0.6, "bone": 0.6, "joint-motion": 0.4, "bone-motion": 0.4}
 BY_STREAM = "fixed (CTR-GCN's .6/.6/.4/.4 by stream)"
 ON_TEST = "FITTED ON THE TEST SET"
+STARTED = "which members may have seen in what they start from"
 CHOICES = "fixed, equal, validation, or a weight a member such as 0.6,0.6,0.4,0.4"
 
 HeldOut = Callable[[Sequence[Entry]], tuple[list[Scores], str]]  # scores of the same held-out clips, and whose they are
@@ -59,6 +60,11 @@ class Ensemble:
         return self.about.seed
 
     @property
+    def on_test(self) -> bool:
+        """Whether its weights, or the epoch of a member, were chosen on the clips it is tested on."""
+        return self.about.on_test
+
+    @property
     def title(self) -> str:
         """Such as `ensemble of 4, both, seed 1`."""
         seed = "" if self.seed is None else f"seed {self.seed}"
@@ -89,18 +95,29 @@ def refuse_members(asked: str, members: Sequence[Member]) -> None:
             _given(asked, group)
 
 
-def ensembles_of(entries: Sequence[Entry], asked: str, held_out: HeldOut) -> tuple[Ensemble, ...]:
+def ensembles_of(
+    entries: Sequence[Entry],
+    asked: str,
+    held_out: HeldOut,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Ensemble, ...]:
     """One ensemble of all entries, or one of each seed's (and of each ablation's).
 
     `asked` is what --ensemble says, or ON_TEST. ValueError where there are no two members, the weights don't fit, or
     the seeds don't have the same networks.
     """
-    groups = groups_of(entries)
-    return tuple(_ensemble(members, _choice(asked, members, held_out), several=len(groups) > 1) for members in groups)
+    groups, found = groups_of(entries), list[Ensemble]()
+    for members in groups:
+        found.append(_ensemble(members, _choice(asked, members, held_out), several=len(groups) > 1))
+        progress(len(found), len(groups))
+    return tuple(found)
 
 
 def groups_of(entries: Sequence[One]) -> list[list[One]]:
-    """The members of each ensemble: all, where no network and stream is there twice; else those of a seed."""
+    """The members of each ensemble: all, where no network and stream is there twice; else those of a seed.
+
+    Members of every seed stand in the order of the first one's, whatever that of the entries: weights go by place.
+    """
     refuse_choice("equal", len(entries))
     known = [entry.kind for entry in entries if entry.about.stream]
     if len(set(known)) == len(known):
@@ -108,7 +125,8 @@ def groups_of(entries: Sequence[One]) -> list[list[One]]:
     groups = dict[tuple[str, int | None], list[One]]()
     for entry in entries:
         groups.setdefault((entry.taught, entry.about.seed), []).append(entry)
-    wanted = sorted(entry.kind for entry in next(iter(groups.values())))
+    order = [entry.kind for entry in next(iter(groups.values()))]
+    wanted = sorted(order)
     for (taught, seed), members in groups.items():
         if (found := sorted(entry.kind for entry in members)) != wanted or len(set(found)) < len(found):
             here, first = _kinds(found), _kinds(wanted)
@@ -116,7 +134,7 @@ def groups_of(entries: Sequence[One]) -> list[list[One]]:
             raise ValueError(f"--ensemble: {named}: {here}; the first: {first}; wanted each once in every seed")
     if len(wanted) < 2:
         raise ValueError(f"--ensemble: every seed has {_kinds(wanted)} alone; give several streams or networks")
-    return list(groups.values())
+    return [sorted(members, key=lambda member: order.index(member.kind)) for members in groups.values()]
 
 
 def _kinds(kinds: Sequence[tuple[str, str]]) -> str:
@@ -134,7 +152,8 @@ def _choice(asked: str, members: Sequence[Entry], held_out: HeldOut) -> Choice:
     if asked == "validation":
         scores, whose = held_out(members)
         weights = fitted_weights([one.values for one in scores], scores[0].labels)
-        return Choice(weights, f"fitted on held-out {whose} of the training split")
+        seen = f", {STARTED}" if any(member.started for member in members) else ""
+        return Choice(weights, f"fitted on held-out {whose} of the training split{seen}")
     return Choice(_given(asked, members), "given on the command line")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,16 @@ class Member:
     def selection(self) -> str:
         """How its epoch was chosen, in words for every output."""
         return self.about.selection or UNKNOWN
+
+    @property
+    def on_test(self) -> bool:
+        """Whether what was kept was chosen on the clips it is tested on; of a score file as far as its words say."""
+        return self.about.on_test or (self.run is not None and self.run.config.select_on_test)
+
+    @property
+    def started(self) -> bool:
+        """Whether its network started from other weights, as far as is known."""
+        return self.run is not None and self.run.start is not None
 
     @property
     def kind(self) -> tuple[str, str]:
@@ -67,19 +77,26 @@ def member_of_run(title: str, run: Run) -> Member:
     return Member(title, about, run)
 
 
-def entries_of(results: Sequence[Evaluation | Path], files: Files, titles: Mapping[Path, str]) -> tuple[Entry, ...]:
+def entries_of(
+    results: Sequence[Evaluation | Path],
+    files: Files,
+    titles: Mapping[Path, str],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Entry, ...]:
     """Entries on the clips, classes and order of the first run, or of the first file that has labels.
 
     `results` are evaluations, and the paths of score files, whose content `files` has. Raises ValueError with the entry
     that does not fit.
     """
     like, split = _reference(results, files)
-    return tuple(
-        _of_file(result, files[result], like, split, titles)
-        if isinstance(result, Path)
-        else _of_run(result, like, titles)
-        for result in results
-    )
+    entries = list[Entry]()
+    for result in results:
+        if isinstance(result, Path):
+            entries.append(_of_file(result, files[result], like, split, titles))
+        else:
+            entries.append(_of_run(result, like, titles))
+        progress(len(entries), len(results))
+    return tuple(entries)
 
 
 def _reference(results: Sequence[Evaluation | Path], files: Files) -> tuple[Scores, str]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import log_softmax
 
 from ...cache.skeletons import Skeletons
 from ..data.samples import split_rows
@@ -21,9 +20,9 @@ from .scoring import score
 if TYPE_CHECKING:
     from .entries import Entry, Member
 
-STEEPEST = (
-    100.0  # of a weight times its scores' deviation: clips that can all be told apart would have it grow for ever
-)
+# of a weight times its scores' deviation: clips that can all be told apart would have it grow for ever
+STEEPEST = 100.0
+BLOCK = 256  # clips that are summed at once
 
 
 def fitted_weights(values: Sequence[np.ndarray], labels: np.ndarray) -> tuple[float, ...]:
@@ -33,20 +32,36 @@ def fitted_weights(values: Sequence[np.ndarray], labels: np.ndarray) -> tuple[fl
     ones, and always ends alike. ValueError where no member is worth a weight.
     """
     scale = np.array([one.std() or 1.0 for one in values])
-    stacked = np.stack(values).astype(np.float64) / scale[:, None, None]
-    rows = np.arange(len(labels))
+    stacked = np.stack(values)
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        logs = log_softmax(np.tensordot(weights, stacked, 1), axis=1)
-        missed = np.exp(logs)
-        missed[rows, labels] -= 1
-        return -logs[rows, labels].mean(), (stacked * missed).sum(axis=(1, 2)) / len(labels)
+        total, slope = 0.0, np.zeros(len(weights))
+        for at in range(0, len(labels), BLOCK):
+            found = _loss(stacked[:, at : at + BLOCK], labels[at : at + BLOCK], weights / scale)
+            total, slope = total + found[0], slope + found[1]
+        return total / len(labels), slope / scale / len(labels)
 
     start = np.full(len(values), 1 / len(values))
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, STEEPEST)] * len(values)).x / scale
     if not found.any():
         raise ValueError("--ensemble: no member's scores fit the labels better than none; say fixed or equal")
     return tuple((found / found.sum()).tolist())
+
+
+def _loss(values: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
+    """The cross-entropy of the weighted sum of scores [members, n, K], summed over clips, and its slopes [members].
+
+    In double precision, of so few clips that they stay in the processor's cache.
+    """
+    members, rows = values.astype(np.float64).reshape(len(values), -1), np.arange(len(labels))
+    logits = (weights @ members).reshape(len(labels), -1)
+    logits -= logits.max(1, keepdims=True)
+    missed = np.exp(logits)
+    total = missed.sum(1)
+    loss = float((np.log(total) - logits[rows, labels]).sum())
+    missed /= total[:, None]
+    missed[rows, labels] -= 1
+    return loss, members @ missed.ravel()
 
 
 def held_out_scores(

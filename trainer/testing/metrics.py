@@ -62,11 +62,11 @@ class Pair(NamedTuple):
 def measure(scores: np.ndarray, labels: np.ndarray) -> Metrics:
     """Metrics of scores [n, K] against labels [n]; classes without a clip don't count in the mean over classes."""
     classes = scores.shape[1]
-    order = np.argsort(-scores, axis=1, kind="stable")
-    confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (labels, order[:, 0]), 1)
+    called, own = scores.argmax(1), scores[np.arange(len(labels)), labels][:, None]
+    confusion = np.bincount(labels * classes + called, minlength=classes**2).reshape(classes, classes)
     clips = confusion.sum(1)
-    first, among = order[:, 0] == labels, (order[:, :TOP] == labels[:, None]).any(1)
+    ahead = (scores > own) | ((scores == own) & (np.arange(classes) < labels[:, None]))  # of equal scores the first
+    first, among = called == labels, ahead.sum(1) < TOP
     top1, top5, mean_class = _intervals(labels, first, among, classes)
     return Metrics(
         clips=len(labels),
@@ -131,8 +131,8 @@ def confused_pairs(metrics: Metrics, classes: Sequence[str], most: int = 20) -> 
     """The classes most often taken for another, by clips, then by share; none where nothing was confused."""
     wrong, clips = metrics.confusion.copy(), metrics.confusion.sum(1)
     np.fill_diagonal(wrong, 0)
-    pairs = [
-        Pair(classes[true], classes[called], int(wrong[true, called]), float(wrong[true, called] / clips[true]))
-        for true, called in np.argwhere(wrong).tolist()
-    ]
-    return sorted(pairs, key=lambda pair: (-pair.clips, -pair.share))[:most]
+    true, called = np.nonzero(wrong)
+    counts = wrong[true, called]
+    shares = counts / clips[true]
+    first = np.lexsort((-shares, -counts))[:most]
+    return [Pair(classes[int(true[at])], classes[int(called[at])], int(counts[at]), float(shares[at])) for at in first]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...cache.unpickle import load_arrays
-from .scores import SHOWN, ScoreFile, Scores, aligned, check_values, read_npz, refuse_difference, rows_of
+from .scores import SHOWN, ScoreFile, Scores, aligned, check_classes, check_values, read_npz, refuse_difference, rows_of
 
 SUFFIXES = (".npz", ".pkl", ".pickle")
 NO_NAMES = (
@@ -52,6 +52,7 @@ def scores_like(found: ScoreFile, like: Scores, split: str) -> tuple[Scores, tup
     if not found.classes:
         notes = (*notes, "its file names no classes: they are taken to be in the order of the first entry's")
     classes = found.classes or like.classes
+    check_classes(classes)
     refuse_difference("classes", classes, like.classes)
     refuse_difference("clips", named, like.names)
     labels = found.labels

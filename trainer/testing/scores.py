@@ -6,8 +6,8 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
-from zipfile import BadZipFile, ZipFile
+from typing import BinaryIO, NamedTuple
+from zipfile import ZipFile
 
 import numpy as np
 
@@ -16,7 +16,9 @@ from ...cache.words import few
 
 SHOWN = 4  # names in a message
 FILE = "scores.npz"
-LARGEST = 1 << 30  # bytes of all arrays; 120 classes of a million clips are half of it
+LARGEST = 1 << 30  # bytes of all arrays that are read; 120 classes of a million clips are half of it
+MOST_CLASSES = 10_000  # a table of confusions of more is too large for memory, and no data set of skeletons has them
+ON_TEST_SET = "ON THE TEST SET"  # how the words end that say what should not have been chosen on it
 WANTED = "wanted names [n] and scores [n, classes], and labels [n] unless a run stands beside it"
 
 
@@ -24,7 +26,7 @@ WANTED = "wanted names [n] and scores [n, classes], and labels [n] unless a run 
 class Scores:
     """The scores of a split's clips: `values` float32 [n, K], before any softmax (S_M), and `labels` int64 [n].
 
-    ValueError where lengths differ, a clip is there twice, a score is not finite, or a label names no class.
+    ValueError where lengths differ, a clip or a class is there twice, a score is not finite, or a label names no class.
     """
 
     names: tuple[str, ...]
@@ -34,6 +36,7 @@ class Scores:
 
     def __post_init__(self) -> None:
         check_values(self.names, self.values)
+        check_classes(self.classes)
         if self.values.shape[1] != len(self.classes):
             raise ValueError(f"scores of {self.values.shape[1]} classes, wanted {len(self.classes)}")
         if self.labels.shape != (len(self.names),) or self.labels.dtype.kind not in "iu":
@@ -53,8 +56,14 @@ class About(NamedTuple):
     stream: str = ""
     seed: int | None = None
 
+    @property
+    def on_test(self) -> bool:
+        """Whether its epoch, its weights, or those of a member of it were chosen on the clips it is tested on."""
+        return ON_TEST_SET in self.selection
+
 
 NOTHING_KNOWN = About()
+ARRAYS = ("names", "scores", "labels", "classes", *About._fields)  # of a score file; a stranger's others stay unread
 
 
 @dataclass(frozen=True)
@@ -75,13 +84,24 @@ def check_values(names: Sequence[str], values: np.ndarray) -> None:
     """ValueError where scores [n, K] are not one finite row a name, or a name is there twice."""
     if values.ndim != 2 or len(values) != len(names) or not values.size or values.dtype.kind not in "fiu":
         raise ValueError(f"scores {values.dtype} {list(values.shape)} for {len(names):,} names; wanted a row a clip")
-    if len(set(names)) < len(names):
-        unique, counts = np.unique(np.array(names), return_counts=True)
-        twice = unique[counts > 1].tolist()
-        raise ValueError(f"{len(twice):,} clips are there more than once: {few(twice, SHOWN)}")
+    if values.shape[1] > MOST_CLASSES:
+        raise ValueError(f"scores of {values.shape[1]:,} classes; wanted {MOST_CLASSES:,} at most")
+    _refuse_twice("clips", names)
     if len(odd := np.flatnonzero(~np.isfinite(values).all(1)).tolist()):
         shown = few([names[row] for row in odd], SHOWN)
         raise ValueError(f"{len(odd):,} of {len(names):,} clips have scores that are no numbers (NaN or Inf): {shown}")
+
+
+def check_classes(classes: Sequence[str]) -> None:
+    """ValueError where two classes have one name: what is matched by name would be matched wrongly."""
+    _refuse_twice("classes", classes)
+
+
+def _refuse_twice(what: str, names: Sequence[str]) -> None:
+    if len(set(names)) < len(names):
+        unique, counts = np.unique(np.array(names), return_counts=True)
+        twice = unique[counts > 1].tolist()
+        raise ValueError(f"{len(twice):,} {what} are there more than once: {few(twice, SHOWN)}")
 
 
 def aligned(scores: Scores, like: Scores) -> Scores:
@@ -156,19 +176,14 @@ def scores_alone(found: ScoreFile) -> Scores:
 
 
 def _of_npz(path: Path) -> ScoreFile:
-    try:
-        with path.open("rb") as opened, ZipFile(opened) as archive, np.load(opened, allow_pickle=False) as file:
-            if (size := sum(member.file_size for member in archive.infolist())) > LARGEST:
-                raise ValueError(f"it unfolds to {size:,} bytes; no score file is that large")
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, BadZipFile, EOFError, OSError, MemoryError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise ValueError(
-            f"not an npz of plain arrays, or a damaged one ({str(error) or type(error).__name__})"
-        ) from error
+    with path.open("rb") as opened:
+        try:
+            arrays, there = _arrays(opened)
+        except Exception as error:  # of damaged bytes zipfile, zlib and numpy raise a dozen kinds
+            said = " ".join(str(error).split())[:160] or type(error).__name__
+            raise ValueError(f"not an npz of plain arrays, or a damaged one ({said})") from error
     if lacking := [name for name in ("names", "scores") if name not in arrays]:
-        raise ValueError(f"has no {' and no '.join(lacking)}, but {few(sorted(arrays), 8) or 'nothing'}; {WANTED}")
+        raise ValueError(f"has no {' and no '.join(lacking)}, but {few(sorted(there), 8) or 'nothing'}; {WANTED}")
     names, labels = _text("names", arrays["names"]), arrays.get("labels")
     if labels is not None and (labels.shape != (len(names),) or labels.dtype.kind not in "iu"):
         raise ValueError(
@@ -181,6 +196,18 @@ def _of_npz(path: Path) -> ScoreFile:
         _text("classes", arrays["classes"]) if "classes" in arrays else (),
         _about(arrays),
     )
+
+
+def _arrays(opened: BinaryIO) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The arrays of an npz that a score file means, and the names of all; no other is unfolded."""
+    with ZipFile(opened) as archive, np.load(opened, allow_pickle=False) as file:
+        read = [member for member in archive.infolist() if member.filename.removesuffix(".npy") in ARRAYS]
+        if (size := sum(member.file_size for member in read)) > LARGEST:
+            raise ValueError(f"it unfolds to {size:,} bytes; no score file is that large")
+        arrays = {name: file[name] for name in file.files if name in ARRAYS}
+        if odd := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+            raise ValueError(f"{few(odd, SHOWN)}: no array")
+        return arrays, list(file.files)
 
 
 def _about(arrays: dict[str, np.ndarray]) -> About:

@@ -17,7 +17,7 @@ from ..loop.device import find_device
 from ..run import Run, read_run
 from .asked import Asked, asked_for
 from .compare import Comparison, compare
-from .compare_files import refuse_foreign, write_comparison
+from .compare_files import refuse_foreign, refuse_place, write_comparison
 from .ensemble import Ensemble, ensembles_of, refuse_choice, refuse_members
 from .entries import Entry, Files, Member, entries_of, member_of_run
 from .evaluate import Evaluation, evaluate, evaluate_with_text, read_data
@@ -37,7 +37,9 @@ from .tables import (
     result_line,
     result_table,
 )
+from .with_text import refuse_no_heads
 
+MANY = 10_000_000  # scores; to compare more takes seconds, so that a bar is shown
 SHOWN_LINES = 8  # comparisons in words; all are in the table
 
 
@@ -101,8 +103,14 @@ class _Session:
             raise ValueError("--with-text: refines the scores of one run; give one, and no --ensemble or --out")
         if self.wish.speed and not runs:
             raise ValueError("--speed: measures networks; give a run")
+        for path, run in runs.items():
+            if self.wish.with_text:
+                refuse_no_heads(path, run)
+            if (place := path / "evaluation").exists() and not place.is_dir():
+                raise ValueError(f"{place}: a file, where the evaluation's folder goes; move it away")
         if compared:
-            _refuse_other_classes(runs)
+            _refuse_others(runs)
+            refuse_place(self.out)
             refuse_foreign(self.out)
         if self.wish.ensemble:
             refuse_choice(self.wish.ensemble, len(self.asked.paths))
@@ -178,10 +186,14 @@ class _Session:
         from ..reporting.report import write_comparison_report  # which draws what is compared here
 
         by_path = {result.folder.parent: result for result in results}
-        entries = entries_of([by_path.get(path, path) for path in self.asked.paths], self.files, self.asked.titles)
+        tested = [by_path.get(path, path) for path in self.asked.paths]
+        scores = sum(len(one.names) * one.values.shape[1] for one in self.files.values())
+        scores += sum(result.scores.values.size for result in results)
+        with bars(self.console) as bar:
+            progress = bar("entries compared") if scores > MANY else _silent
+            entries = entries_of(tested, self.files, self.asked.titles, progress)
         found = compare(entries, self._ensembles(entries), self.out, self.asked.notes)
-        write_comparison(found)
-        report = write_comparison_report(found)
+        report = write_comparison(found, write_comparison_report)
         show_comparison(self.console, found)
         say(self.console, f"written: {found.folder}\nreport: {report}")
 
@@ -191,7 +203,8 @@ class _Session:
         with bars(self.console) as bar:
             progress = bar("held-out clips") if self.wish.ensemble == "validation" else _silent
             held_out = partial(held_out_scores, skeletons_of=self.skeletons_of, progress=progress)
-            return ensembles_of(entries, self.wish.ensemble, held_out)
+            many = sum(entry.scores.values.size for entry in entries) > MANY
+            return ensembles_of(entries, self.wish.ensemble, held_out, bar("ensembles") if many else _silent)
 
 
 def show_comparison(console: Console, found: Comparison) -> None:
@@ -210,10 +223,13 @@ def show_comparison(console: Console, found: Comparison) -> None:
         say(console, line)
 
 
-def _refuse_other_classes(runs: dict[Path, Run]) -> None:
-    """ValueError where runs don't know the same classes: known before any of them is tested."""
+def _refuse_others(runs: dict[Path, Run]) -> None:
+    """ValueError where runs don't know the same classes or split: known before any of them is tested."""
     like = next(iter(runs.values()), None)
     for path, run in runs.items():
+        if like and run.config.split != like.config.split:
+            here, there = run.config.split, like.config.split
+            raise ValueError(f"{path}: split {here}, beside {next(iter(runs))} of {there}; only the same clips compare")
         try:
             refuse_difference("classes", run.classes, like.classes if like else ())
         except ValueError as error:

@@ -20,6 +20,7 @@ from ..data.features import used_columns, values_of
 from ..loop.checkpoint import read_weights
 from ..run import Run
 
+HEADS = "heads.safetensors"
 IMAGES = "person_images"  # the key of the person images in a recipe's settings: another data set's are others
 REMADE = "move it and model.safetensors away and run the same `mmcl train` again, it makes both anew"
 NAMED = 4  # clips that a message names
@@ -34,8 +35,7 @@ def refined_scores(
     as those of the training. A clip whose text feature failed keeps S_M. Raises FileNotFoundError or ValueError where
     the run has no FRM, where its heads or such a cache are missing, or where a row is damaged.
     """
-    if not run.text:
-        raise ValueError(f"{folder}: trained without FRM, so no LLM can refine its scores; test it without --with-text")
+    refuse_no_heads(folder, run)
     head, names = _read_head(folder, run), [skeletons.names[row] for row in rows]
     if run.config.features == "constant":
         text, present, notes = _mean_text(folder, run, head, len(rows))
@@ -47,11 +47,17 @@ def refined_scores(
     return np.where(present[:, None], refined, given.numpy()), ["scores: S_R, S_M refined by the run's FRM", *notes]
 
 
+def refuse_no_heads(folder: Path, run: Run) -> None:
+    """ValueError or FileNotFoundError where a run has no FRM, or lacks the file of it; nothing is read."""
+    if not run.text:
+        raise ValueError(f"{folder}: trained without FRM, so no LLM can refine its scores; test it without --with-text")
+    if not (path := folder / HEADS).exists():
+        raise FileNotFoundError(f"{path}: not there, and S_R needs its FRM; bring it back, or test without --with-text")
+
+
 def _read_head(folder: Path, run: Run) -> Refinement:
     """FRM as it was trained, on the CPU."""
-    path = folder / "heads.safetensors"
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: not there, and S_R needs its FRM; bring it back, or test without --with-text")
+    path = folder / HEADS
     entries = read_weights(path, REMADE).items()
     own = {name.removeprefix("refine."): value for name, value in entries if name.startswith("refine.")}
     try:
