@@ -89,6 +89,19 @@ def test_a_matrix_stands_for_its_finished_runs_and_those_that_are_not_are_named(
     assert (matrix / "evaluation" / "report.html").exists()
 
 
+def test_a_folder_of_runs_stands_for_all_below_it_and_its_comparison_for_none(mmcl: Mmcl, matrix: Path, tmp_path: Path):
+    """`mmcl evaluate runs`, and then `runs/*`, in which the first one's comparison lies."""
+    runs = tmp_path / "runs"
+    for name, run in (("one", matrix / "joint" / "seed1"), ("deep/two", matrix / "bone" / "seed1")):
+        shutil.copytree(run, runs / name)
+    assert mmcl(runs)[0] == 0
+    assert [entry["title"] for entry in summary(runs / "evaluation")["entries"]] == ["deep/two", "one"]
+    code, out, _ = mmcl(*sorted(runs.iterdir()))
+    assert code == 0 and f"left out: {runs / 'evaluation'}, which is a comparison" in out
+    code, _, said = mmcl(runs / "evaluation")
+    assert code == 2 and "which is a comparison that was written there; give a run" in said
+
+
 def test_runs_side_by_side_are_paired_by_clip_with_the_first(mmcl: Mmcl, matrix: Path, tmp_path: Path):
     """The files agree with each other, and with the scores of the runs."""
     runs = [matrix / "joint" / "seed1", matrix / "bone" / "seed1", matrix / "joint" / "seed2"]
@@ -200,6 +213,8 @@ def test_weights_fitted_on_the_test_set_are_labelled_in_every_output(mmcl: Mmcl,
         assert label in read_npz(ensemble / "scores.npz").about.selection
         assert label in (ensemble / "results.json").read_text()
     assert len(list(folder.glob("ensemble-*"))) == 2
+    versus = [one["against_first_member"]["p_value"] for one in summary(folder)["ensembles"]]
+    assert versus == [None, None] and out.count("CHOSEN ON THESE CLIPS: no test says what that is worth") == 2
     mmcl(matrix, "--ensemble", "equal")
     assert label not in (folder / "comparison.json").read_text() and not summary(folder)["weights_fitted_on_test"]
 

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import bootstrap
 
 from mmcl.trainer.testing.metrics import measure
-from mmcl.trainer.testing.paired import Gain, Paired, gains, mcnemar, paired_line, right
+from mmcl.trainer.testing.paired import Gain, Paired, gains, mcnemar, p_text, paired_line, right
 
 
 def hits(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
@@ -71,3 +71,12 @@ def test_gains_are_by_class_and_leave_out_classes_without_clips():
     assert found == [Gain("a", 2, 0.5, 1.0), Gain("c", 4, 0.5, 0.25)]
     assert [line.gain for line in found] == [0.5, -0.25]
     assert right(first, labels).tolist() == [True, False, True, True, False, False]
+
+
+def test_a_difference_that_was_chosen_on_the_clips_has_no_verdict():
+    """A p-value would say of weights that were fitted to these clips what is said of any others."""
+    first, second = np.arange(100) < 50, np.arange(100) < 80
+    assert "more than chance" in paired_line(mcnemar(first, second))
+    chosen = mcnemar(first, second, chosen=True)
+    assert paired_line(chosen) == "+30.0 points, CHOSEN ON THESE CLIPS: no test says what that is worth"
+    assert p_text(chosen) == "no test"

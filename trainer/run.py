@@ -83,6 +83,8 @@ def read_run(folder: Path) -> Run:
     """The run in a folder; FileNotFoundError or ValueError where there is none."""
     path = folder / "run.json"
     if not path.exists():
+        if (folder / "matrix.json").exists():
+            raise FileNotFoundError(f"{folder}: a folder of several runs; name one of them")
         raise FileNotFoundError(f"{folder}: no run here (run.json is missing); train one with `mmcl train`")
     try:
         found = json.loads(path.read_text())

@@ -11,6 +11,7 @@ from pathlib import Path
 from ...cache.words import few
 from ..config import STREAMS
 from ..matrix.cells import ABLATIONS
+from .compare_files import SUMMARY
 from .others import SUFFIXES
 
 WANTED = f"give a run, a folder of runs of `mmcl train` or `mmcl ablate`, or a score file ({', '.join(SUFFIXES)})"
@@ -60,13 +61,17 @@ def asked_for(entries: Sequence[Path]) -> Asked:
     for entry in entries:
         if entry.is_file() or entry.suffix in SUFFIXES:
             paths.append(_score_file(entry))
-        elif (entry / "run.json").exists() or not (cells := cells_of(entry)):
+        elif (entry / SUMMARY).exists():
+            notes.append(f"left out: {entry}, which is a comparison that was written there")
+        elif (entry / "run.json").exists() or not (cells := cells_of(entry) or runs_below(entry)):
             paths.append(_run(entry))
         else:
             done = [cell for cell in cells if (cell / "model.safetensors").exists()]
             paths += _some(entry, done, cells)
             notes += _left_out(entry, [cell for cell in cells if cell not in done])
             matrices.append(entry)
+    if not paths:
+        raise ValueError(f"{notes[0]}; {WANTED}")
     unique = tuple({path.resolve(): path for path in paths}.values())
     return Asked(unique, tuple(notes), matrices[0] if len(entries) == len(matrices) == 1 else None)
 
@@ -78,6 +83,11 @@ def cells_of(folder: Path) -> list[Path]:
     there = [run.parent for parent in parents for run in parent.glob("seed*/run.json")]
     known = {*there, *(cell for cell in planned if cell.parent in parents)}
     return sorted(known, key=lambda cell: _place(cell, parents))
+
+
+def runs_below(folder: Path) -> list[Path]:
+    """All runs in a folder that is no matrix, begun or finished, sorted by path."""
+    return sorted(path.parent for path in folder.rglob("run.json"))
 
 
 def _place(cell: Path, parents: Sequence[Path]) -> tuple[int, int, str]:

@@ -76,7 +76,10 @@ def compare(
     hits = [right(entry.scores.values, entry.scores.labels) for entry in entries]
     return Comparison(
         tuple(entries),
-        tuple(mcnemar(hits[0], other) for other in hits[1:]),
+        tuple(
+            mcnemar(hits[0], other, chosen=first.on_test or entry.on_test)
+            for entry, other in zip(others, hits[1:], strict=True)
+        ),
         tuple(tuple(gains(first.metrics, other.metrics, first.scores.classes)) for other in others),
         (*_entry_groups(entries), *_ensemble_groups(ensembles)),
         tuple(ensembles),
@@ -129,8 +132,7 @@ def _notes(entries: Sequence[Entry], ensembles: Sequence[Ensemble]) -> list[str]
     notes = [COVERS]
     if len(entries) > 1:
         notes.append(f"differences are to {entries[0].title}, on the same {entries[0].metrics.clips:,} clips")
-    if len(entries) > 2:
-        count = len(entries) - 1
+    if (count := len(entries) - 1 + len(ensembles)) > 1:
         sure = f"of {count}, one of p < {SURE / count:.2g} is more than chance (Bonferroni)"
         notes.append(f"p-values are each comparison's own; {sure}")
     if len(entries[0].scores.classes) <= TOP:

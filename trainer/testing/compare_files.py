@@ -164,7 +164,8 @@ def _ensemble(ensemble: Ensemble) -> dict[str, Any]:
 
 
 def _paired(paired: Paired) -> dict[str, Any]:
-    return paired._asdict() | {"interval": list(paired.interval)}
+    p_value = None if paired.chosen else paired.p_value
+    return paired._asdict() | {"interval": list(paired.interval), "p_value": p_value}
 
 
 def _lines(found: Comparison) -> list[dict[str, Any]]:
@@ -194,7 +195,7 @@ def _line(own: dict[str, Any], metrics: Metrics, paired: Paired | None) -> dict[
         low, high = paired.interval
         found |= {"difference": paired.difference, "difference_low": low, "difference_high": high}
         found |= {"only_first_right": paired.only_first, "only_this_right": paired.only_second}
-        found |= {"mcnemar_p": paired.p_value}
+        found |= {"mcnemar_p": "" if paired.chosen else paired.p_value}
     return found
 
 

@@ -107,8 +107,9 @@ def ensembles_of(
     the seeds don't have the same networks.
     """
     groups, found = groups_of(entries), list[Ensemble]()
+    several = len({_common([member.taught for member in members]) for members in groups}) > 1
     for members in groups:
-        found.append(_ensemble(members, _choice(asked, members, held_out), several=len(groups) > 1))
+        found.append(_ensemble(members, _choice(asked, members, held_out), several=several))
         progress(len(found), len(groups))
     return tuple(found)
 
@@ -128,7 +129,11 @@ def groups_of(entries: Sequence[One]) -> list[list[One]]:
     order = [entry.kind for entry in next(iter(groups.values()))]
     wanted = sorted(order)
     for (taught, seed), members in groups.items():
-        if (found := sorted(entry.kind for entry in members)) != wanted or len(set(found)) < len(found):
+        found = sorted(entry.kind for entry in members)
+        if twice := [kind for kind in sorted(set(found)) if found.count(kind) > 1]:
+            titles = ", ".join(entry.title for entry in members if entry.kind == twice[0])
+            raise ValueError(f"--ensemble: {_kinds(twice[:1])} is there more than once ({titles}); leave one out")
+        if found != wanted:
             here, first = _kinds(found), _kinds(wanted)
             named = f"{taught or 'score files'}, {'no seed' if seed is None else f'seed {seed}'}"
             raise ValueError(f"--ensemble: {named}: {here}; the first: {first}; wanted each once in every seed")
@@ -189,6 +194,7 @@ def _ensemble(members: Sequence[Entry], choice: Choice, *, several: bool) -> Ens
     summed = np.tensordot(weights, np.stack([entry.scores.values for entry in members]), 1)
     scores = replace(first, values=summed.astype(np.float32))
     hits = [right(one.values, first.labels) for one in (first, scores)]
+    about = _about(members, choice)
     return Ensemble(
         members=tuple(entry.title for entry in members),
         weights=choice.weights,
@@ -196,8 +202,8 @@ def _ensemble(members: Sequence[Entry], choice: Choice, *, several: bool) -> Ens
         scores=scores,
         metrics=measure(scores.values, scores.labels),
         single=tuple(entry.metrics.top1 for entry in members),
-        versus_first=mcnemar(*hits),
-        about=_about(members, choice),
+        versus_first=mcnemar(*hits, chosen=about.on_test),
+        about=about,
         taught=_common([entry.taught for entry in members]) if several else "",
     )
 

@@ -18,6 +18,7 @@ class Paired(NamedTuple):
 
     `difference` is the second's share of right clips less the first's. `p_value` is McNemar's exact test: how likely
     a split of the clips that they disagree on as uneven as this one is, or more so, where both are equally good.
+    It is nothing where `chosen` is True: one of the two was fitted to, or chosen on, these very clips.
     """
 
     clips: int
@@ -26,6 +27,7 @@ class Paired(NamedTuple):
     difference: float
     interval: Interval
     p_value: float
+    chosen: bool = False
 
 
 class Gain(NamedTuple):
@@ -41,7 +43,7 @@ class Gain(NamedTuple):
         return self.after - self.before
 
 
-def mcnemar(first: np.ndarray, second: np.ndarray) -> Paired:
+def mcnemar(first: np.ndarray, second: np.ndarray, *, chosen: bool = False) -> Paired:
     """Two networks on the same clips; `first` and `second` say which clips each had right, bool [n].
 
     McNemar (1947) in its exact form: a sign test of the clips on which they differ. The interval of the difference is
@@ -57,6 +59,7 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> Paired:
         (only_second - only_first) / clips,
         interval_of((drawn[:, 1] - drawn[:, 0]) / clips),
         float(binomtest(only_second, differ).pvalue) if differ else 1.0,
+        chosen,
     )
 
 
@@ -77,10 +80,14 @@ def gains(first: Metrics, second: Metrics, classes: Sequence[str]) -> list[Gain]
 
 def paired_line(paired: Paired) -> str:
     """Such as `+0.6 points [-0.3, 1.5], McNemar p = 0.21: could be chance`."""
+    if paired.chosen:
+        return f"{100 * paired.difference:+.1f} points, CHOSEN ON THESE CLIPS: no test says what that is worth"
     low, high = (100 * bound for bound in paired.interval)
     verdict = "more than chance, on these clips" if paired.p_value < SURE else "could be chance"
     return f"{100 * paired.difference:+.1f} points [{low:+.1f}, {high:+.1f}], McNemar {p_text(paired)}: {verdict}"
 
 
 def p_text(paired: Paired) -> str:
+    if paired.chosen:
+        return "no test"
     return "p < 0.001" if paired.p_value < 0.001 else f"p = {paired.p_value:.2g}"

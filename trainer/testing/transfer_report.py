@@ -28,7 +28,8 @@ def transfer_table(result: TransferResult) -> Table:
 
 
 def _sure(share: float, interval: Interval) -> str:
-    return f"{share:.2%} ({interval.low:.1%} to {interval.high:.1%})"
+    reach = "" if interval.low == interval.high else f" ({interval.low:.1%} to {interval.high:.1%})"
+    return f"{share:.2%}{reach}"
 
 
 def transfer_class_table(result: TransferResult) -> Table:
