@@ -247,7 +247,7 @@ def test_what_is_wrong_is_one_line_and_the_runs_results_are_kept(mmcl: Mmcl, mat
         ((matrix, "--ensemble", "mean"), "--ensemble mean: wanted fixed, equal, validation, or a weight a member"),
         ((matrix, "--ensemble", "equal", "--fit-weights-on-the-test-set"), "each chooses the weights; say one"),
         ((run, few, "--ensemble", "validation"), "is no run: train its members with --validation"),
-        ((run, few, "--ensemble", "fixed"), "few.npz: stream which its file does not name"),
+        ((run, few, "--ensemble", "fixed"), "few.npz: its file names no stream"),
         ((few,), "few.npz: has no labels: give a run of the same data set and split before it"),
         ((unfinished,), "training has not finished; run the same `mmcl train` again"),
         ((matrix, "--with-text"), "--with-text: refines the scores of one run"),

@@ -139,7 +139,7 @@ def test_one_entry_is_no_ensemble_and_words_that_mean_nothing_are_refused_at_onc
 
 def test_fixed_weights_of_a_file_that_names_no_stream_are_refused():
     strange = replace(FOUR[0], title="theirs.pkl", about=About())
-    with pytest.raises(ValueError, match=r"theirs\.pkl: stream which its file does not name; .*--ensemble equal"):
+    with pytest.raises(ValueError, match=r"theirs\.pkl: its file names no stream; .*--ensemble equal"):
         ensembles_of([FOUR[1], strange], "fixed", nobody)
     assert one([FOUR[1], strange], "equal").weights == (1, 1)
 

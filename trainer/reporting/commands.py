@@ -14,6 +14,7 @@ from .content import Command
 
 FLAGS = {"select_on_test": "--select-on-test", "allow_missing": "--allow-missing"}
 OPTIONS = {"split": "--split", "stream": "--stream", "validation": "--validation"}
+ENCODERS = (("rgb", "--rgb"), ("text", "--llm"))  # what a kind of features was made with
 NO_DATASETS = ("default", "image", "demo")  # shipped configs that are not called as a data set is
 RAW, VIDEOS = "RAW", "VIDEOS"  # folders that a run does not know
 
@@ -36,15 +37,17 @@ def _prepare(run: Run) -> Command:
 def _extract(run: Run) -> Iterator[Command]:
     """One command for all that taught the run; nothing where nothing did."""
     words, own = ["mmcl", "extract-features", run.data, "--videos", VIDEOS], list[str]()
-    for kind, option in (("rgb", "--rgb"), ("text", "--llm")):
-        models = dict.fromkeys(_setting(cache, "model") for cache in run.teachers(kind))
-        words += [part for model in models for part in (option, model)]
+    taught = [(option, _setting(cache, "model")) for kind, option in ENCODERS for cache in run.teachers(kind)]
+    words += [word for pair in dict.fromkeys(taught) for word in pair]
     for cache in run.text:
         words += ["--prompt", _setting(cache, "prompt")]
         own.append(f"{_setting(cache, 'prompt')}: “{_setting(cache, 'prompt_text')}”")
-    if run.rgb or run.text:
+    if taught:
         asked = f" The questions were {'; '.join(own)}. Your own come with --prompts FILE.toml." if own else ""
-        yield Command(shlex.join(words), f"the teachers' features; {VIDEOS} is where the videos lie.{asked}")
+        # a hub's id has an owner, one's own encoder a class; a folder goes by its name
+        local = dict.fromkeys(model for _, model in taught if "/" not in model and ":" not in model)
+        where = f" {' and '.join(local)}: to be given with the folder's path." if local else ""
+        yield Command(shlex.join(words), f"the teachers' features; {VIDEOS} is where the videos lie.{asked}{where}")
 
 
 def _setting(cache: Mapping[str, Any], name: str) -> str:

@@ -184,9 +184,9 @@ def parse_weights(asked: str) -> tuple[float, ...]:
 def _by_stream(entry: Member) -> float:
     if entry.about.stream in FIXED:
         return FIXED[entry.about.stream]
-    found = entry.about.stream or "which its file does not name"
+    found = f"stream {entry.about.stream}" if entry.about.stream else "its file names no stream"
     known = f"fixed weights are those of {', '.join(STREAMS)}"
-    raise ValueError(f"{entry.title}: stream {found}; {known}: say --ensemble equal, or a weight a member")
+    raise ValueError(f"{entry.title}: {found}; {known}: say --ensemble equal, or a weight a member")
 
 
 def _ensemble(members: Sequence[Entry], choice: Choice, *, several: bool) -> Ensemble:

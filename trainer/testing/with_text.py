@@ -114,7 +114,9 @@ def _choose(cache: Mapping[str, Any], dataset: str, data: Path) -> Path:
         raise ValueError(f"{data}: {len(fits)} text caches fit ({listed}); move all but one out of it")
     near = [recipe for recipe in known.values() if (recipe.model, recipe.prompt) == _asked(cache)]
     other = "".join(f"\n{recipe.key} differs:\n{_differing(recipe, cache, own=own)}" for recipe in near)
-    mend = f"make it with `{_command(cache, data)}`"
+    model, _ = _asked(cache)
+    where = "" if "/" in model else f", {model} with its path"  # a hub's id has an owner; a folder goes by its name
+    mend = f"make it with `{_command(cache, data)}`{where}"
     raise ValueError(f"{data}: no text cache that was made as the run's {cache['key']}; {mend}{other}")
 
 
@@ -133,7 +135,7 @@ def _asked(cache: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _command(cache: Mapping[str, Any], data: Path) -> str:
-    """What makes such a cache; a checkpoint that was a folder goes by that folder's name."""
+    """What makes such a cache."""
     model, prompt = _asked(cache)
     videos = [] if find_caches(data, "person-images") else ["--videos", "VIDEOS"]
     asked = [] if prompt == "-" else ["--prompt", prompt]
