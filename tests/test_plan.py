@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from mmcl.cache.skeletons import TRAIN, Skeletons, Split, read_skeletons, write_skeletons
 from mmcl.tests.features import write_cache
 from mmcl.trainer.config import Config
+from mmcl.trainer.loop.start import Start
 from mmcl.trainer.plan import Job, Request, decide, plan
 from mmcl.trainer.run import Run, read_run, refuse_other, write_run
 
@@ -64,7 +65,9 @@ def test_a_run_is_read_as_it_was_written(data: Path, skeletons: Skeletons, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"), [(None, []), ({"key": "abc", "settings": {}}, ["abc"])], ids=["none", "one cache"]
+    ("text", "wanted"),
+    [(None, []), ({"key": "abc", "dataset": "acted", "settings": {}}, ["abc"])],
+    ids=["none", "one cache"],
 )
 def test_runs_from_before_there_were_prompts_are_still_read(
     data: Path, tmp_path: Path, text: dict | None, wanted: list[str]
@@ -89,7 +92,7 @@ def test_another_prompt_is_another_run(data: Path, skeletons: Skeletons, tmp_pat
 
 def test_another_start_is_another_run_and_one_that_was_moved_is_not(data: Path, tmp_path: Path):
     def starting(path: str, digest: str) -> Run:
-        return replace(run, start={"path": path, "digest": digest, "backbone_only": False})
+        return replace(run, start=Start(path, digest, backbone_only=False, loaded=9, entries=9).as_dict())
 
     run = plan(Job(data, tmp_path, TINY, None)).run
     write_run(tmp_path, starting("old/run", "aa"))

@@ -188,7 +188,9 @@ def test_a_cache_made_otherwise_is_refused_with_what_differs(own: Path, changed:
 def test_another_prompts_features_are_no_substitute(own: Path):
     [folder] = [f for f in (own / "acted" / "text").iterdir() if read_recipe(f).prompt == PROMPTS[0]]
     shutil.rmtree(folder)
-    with pytest.raises(ValueError, match=r"no text cache that was made as the run's \w{12}; .* holding-object`, llm with its path$"):
+    with pytest.raises(
+        ValueError, match=r"no text cache that was made as the run's \w{12}; .* holding-object`, llm with its path$"
+    ):
         refine(own)
 
 
