@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -78,6 +79,7 @@ class State:
 
 SAID = 160  # letters of a library's error that are shown
 ANEW = "move it away to train from the start"
+ABOUT = "mmcl"  # the one entry of a weights file's metadata: several come in any order, and no two files were alike
 TOGETHER = "copy both from one run's folder"
 REMADE = "move it away and run the same `mmcl train` again, it makes it anew"
 STORED = ("epoch", "step", "sums", "seconds", "best", "best_top1", "best_epoch")
@@ -151,8 +153,8 @@ def save_weights(folder: Path, weights: Weights, network: str = "") -> None:
     """
     for name in ("heads", "model"):
         if entries := weights[name]:
-            about = {"crc32": _checksum(entries), "network": network}
-            write_bytes(folder / f"{name}.safetensors", save(entries, about))
+            about = json.dumps({"crc32": _checksum(entries), "network": network})
+            write_bytes(folder / f"{name}.safetensors", save(entries, {ABOUT: about}))
 
 
 def network_of(run: Run) -> str:
@@ -175,9 +177,8 @@ def load_model(folder: Path, run: Run) -> SkeletonClassifier:
     if not path.exists():
         raise ValueError(f"{folder}: training has not finished; run the same `mmcl train` again, it resumes")
     entries, model = read_weights(path, REMADE), run.build()
-    with safe_open(path, "pt") as file:
-        there = (file.metadata() or {}).get("network") or network_of(run)
-    if there != network_of(run):
+    there = _written(path).get("network")
+    if there not in (None, "", network_of(run)):
         raise ValueError(f"{path}: weights of {there}, but run.json is of {network_of(run)}; {TOGETHER}")
     shapes = {name: tensor.shape for name, tensor in entries.items()}
     if shapes != {name: tensor.shape for name, tensor in model.state_dict().items()}:
@@ -189,9 +190,19 @@ def load_model(folder: Path, run: Run) -> SkeletonClassifier:
 def read_weights(path: Path, mend: str) -> Mapping[str, Tensor]:
     """The entries of a file of `save_weights`; ValueError, with the next step, where they are not what was written."""
     with _explained(path, mend):
-        with safe_open(path, "pt") as file:
-            written = (file.metadata() or {}).get("crc32")
         entries = load_file(path)
-        if written not in (None, _checksum(entries)):
+        if _written(path).get("crc32") not in (None, _checksum(entries)):
             raise EOFError("its numbers are not those that were written")
     return entries
+
+
+def _written(path: Path) -> Mapping[str, Any]:
+    """What was written about the entries: their checksum, in newer files whose they are; of files of others nothing."""
+    with safe_open(path, "pt") as file:
+        found = file.metadata() or {}
+    try:
+        about = json.loads(found.get(ABOUT, "{}"))
+    except ValueError as error:
+        raise EOFError(f"its {ABOUT} is not what was written") from error
+    older = {"crc32": found["crc32"]} if "crc32" in found else {}
+    return about if isinstance(about, dict) and about else older
