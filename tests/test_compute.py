@@ -155,13 +155,13 @@ torch.set_num_threads(1)
 config = replace(TINY, epochs=1, width=32, window=128, batch=12)
 job = planned(Path(sys.argv[1]), config, rgb=None, text=None)
 taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (taken + 400_000_000,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (taken + 800_000_000,) * 2)
 train(job, Path(sys.argv[2]), Watch())
 """
 
 
 def test_a_batch_that_does_not_fit_ends_in_a_line_with_one_that_does(pairs: Path, tmp_path: Path):
-    """Measured, in a process that may take 400 MB more; the step that failed leaves no weights."""
+    """Measured, in a process that may take 800 MB more; the step that failed leaves no weights."""
     command = [sys.executable, "-c", SHORT_OF_MEMORY, pairs, tmp_path / "run"]
     process = subprocess.run(command, capture_output=True, text=True)
     line = process.stderr.splitlines()[-1]
