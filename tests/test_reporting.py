@@ -18,10 +18,11 @@ from mmcl.pipeline.preparation.layouts import KINECT_V2
 from mmcl.tests.reports import Page, evaluation, page_of, renamed, teach
 from mmcl.tests.training import TINY, features
 from mmcl.trainer.config import make_config, parse_setting, shipped_config
+from mmcl.trainer.inference.predictor import softmax
 from mmcl.trainer.reporting.charts import charts_of, read_metrics
 from mmcl.trainer.reporting.commands import commands_of, config_words
 from mmcl.trainer.reporting.matrix import TOGETHER, matrix_of
-from mmcl.trainer.reporting.mistakes import FIELD, FRAMES, NOWHERE, pose_of, softmax
+from mmcl.trainer.reporting.mistakes import FIELD, FRAMES, NOWHERE, pose_of
 from mmcl.trainer.reporting.report import write_run_report
 from mmcl.trainer.testing.evaluate import WITH_TEXT, Evaluation
 from mmcl.trainer.testing.metrics import measure

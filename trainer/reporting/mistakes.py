@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...cache.skeletons import Layout, Skeletons
+from ..inference.predictor import softmax
 from ..testing.scores import Scores
 from .content import Bones, Mistake, Mistakes, Pose, Seen
 from .teachers import Teachers
@@ -19,7 +20,7 @@ NOWHERE = -1
 
 def mistakes_of(scores: Scores, skeletons: Skeletons, teachers: Teachers) -> Mistakes:
     """Of the clips that were called wrong those whose called class has the highest probability, highest first."""
-    probabilities = softmax(scores.values)
+    probabilities = softmax(scores.values.astype(np.float64))  # in float32 the surest are all 1
     called = scores.values.argmax(1)
     wrong = np.flatnonzero(called != scores.labels)
     order = wrong[np.argsort(-probabilities[wrong, called[wrong]], kind="stable")]
@@ -27,12 +28,6 @@ def mistakes_of(scores: Scores, skeletons: Skeletons, teachers: Teachers) -> Mis
     there = [int(clip) for clip in order if scores.names[clip] in rows][:MOST]
     clips = [_mistake(clip, scores, probabilities, skeletons, rows, teachers) for clip in there]
     return Mistakes(bones_of(skeletons.layout), tuple(clips), len(wrong))
-
-
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Probabilities float64 [n, K] of scores [n, K]."""
-    risen = np.exp(scores.astype(np.float64) - scores.max(1, keepdims=True))
-    return risen / risen.sum(1, keepdims=True)
 
 
 def _mistake(

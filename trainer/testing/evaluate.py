@@ -78,7 +78,7 @@ def evaluate(
     packed = pack(skeletons).to(device)
     values = score(model.to(device), packed, rows, body=body, config=run.config, progress=progress).numpy()
     parameters = sum(p.numel() for p in model.parameters())
-    result = _judge(run, skeletons, rows, _scores(run, skeletons, rows, values), parameters, folder)
+    result = _judge(run, skeletons, rows, scores_of(run, skeletons, rows, values), parameters, folder)
     write_evaluation(result)
     return result
 
@@ -106,7 +106,8 @@ def evaluate_with_text(folder: Path, skeletons: Skeletons, only: Evaluation, dat
     return result
 
 
-def _scores(run: Run, skeletons: Skeletons, rows: np.ndarray, values: np.ndarray) -> Scores:
+def scores_of(run: Run, skeletons: Skeletons, rows: np.ndarray, values: np.ndarray) -> Scores:
+    """A network's scores [rows, K] with the names, labels and classes of the clips on the run's split."""
     labels = skeletons.split_labels(run.config.split)[rows]
     return Scores(tuple(skeletons.names[row] for row in rows), values, labels, run.classes)
 

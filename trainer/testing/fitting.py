@@ -14,6 +14,7 @@ from ..data.skeleton import body_of, pack
 from ..loop.checkpoint import load_model
 from ..loop.device import find_device
 from ..run import Run
+from .evaluate import scores_of
 from .scores import Scores, aligned
 from .scoring import score
 
@@ -101,5 +102,4 @@ def _held_out(entry: Entry, run: Run, skeletons: Skeletons) -> Scores:
     model, device = load_model(entry.path, run), find_device()
     body = body_of(run.layout, run.slots, run.body_rule)
     values = score(model.to(device), pack(skeletons).to(device), rows, body=body, config=run.config).numpy()
-    labels = skeletons.split_labels(run.config.split)[rows]
-    return Scores(tuple(skeletons.names[row] for row in rows), values, labels, run.classes)
+    return scores_of(run, skeletons, rows, values)
